@@ -1,0 +1,94 @@
+"""Short-time Fourier transforms as plain framing, FFT and overlap-add.
+
+``torch.stft`` and ``torch.istft`` are not used: the inverse does not export to ONNX, and the vocoder needs frames that are
+centred between samples (``hop / 2``) rather than on them.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def _hann(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # clone(): a tensor that was made under inference_mode could not be used in training later.
+    with torch.inference_mode(False):
+        return torch.hann_window(length, periodic=True, device=device, dtype=dtype)
+
+
+def hann(length: int, like: Tensor) -> Tensor:
+    """Return the periodic Hann window ``(length,)`` on the device and in the type of ``like``."""
+    if torch.compiler.is_compiling():
+        return torch.hann_window(length, periodic=True, device=like.device, dtype=like.dtype)
+    return _hann(length, like.device, like.dtype)
+
+
+def pad_signal(audio: Tensor, left: int, right: int, mode: str = "reflect") -> Tensor:
+    """Pad the last axis of ``(batch, samples)``; zeros where reflection is impossible because the signal is too short."""
+    if mode == "reflect" and max(left, right) >= audio.shape[-1]:
+        mode = "constant"
+    return F.pad(audio.unsqueeze(1), (left, right), mode=mode).squeeze(1)
+
+
+def spectra(padded: Tensor, n_fft: int, hop_length: int, win_length: int | None = None) -> Tensor:
+    """Hann-windowed spectra of an already padded signal.
+
+    Args:
+        padded: ``(batch, samples)`` with at least ``n_fft`` samples.
+        n_fft: FFT length.
+        hop_length: samples between frames.
+        win_length: window length; it stands in the middle of the FFT frame when shorter.
+
+    Returns:
+        complex ``(batch, frames, n_fft // 2 + 1)``, ``frames = (samples - n_fft) // hop_length + 1``.
+    """
+    win_length = n_fft if win_length is None else win_length
+    window = hann(win_length, padded)
+    if win_length < n_fft:
+        left = (n_fft - win_length) // 2
+        window = F.pad(window, (left, n_fft - win_length - left))
+    frames = padded.unfold(-1, n_fft, hop_length) * window
+    return torch.fft.rfft(frames)
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """Sum overlapping frames.
+
+    Args:
+        frames: ``(batch, frames, length)``; ``length`` is a multiple of ``hop_length``.
+
+    Returns:
+        ``(batch, (frames - 1) * hop_length + length)``.
+    """
+    batch, count, length = frames.shape
+    overlaps = length // hop_length
+    pieces = frames.reshape(batch, count, overlaps, hop_length)
+    total = frames.new_zeros(batch, count + overlaps - 1, hop_length)
+    for k in range(overlaps):
+        total = total + F.pad(pieces[:, :, k], (0, 0, k, overlaps - 1 - k))
+    return total.reshape(batch, -1)
+
+
+def synthesis(spectrum: Tensor, hop_length: int) -> Tensor:
+    """Least-squares inverse of Hann-windowed :func:`spectra` away from the edges (Griffin & Lim 1984, eq. 6).
+
+    Args:
+        spectrum: complex ``(batch, frames, n_fft // 2 + 1)``.
+        hop_length: samples between frames; divides ``n_fft`` at least four times, so that the squared windows sum to
+            the constant ``3 / 8 * n_fft / hop_length``.
+
+    Returns:
+        ``(batch, (frames - 1) * hop_length + n_fft)``; the first and the last ``n_fft - hop_length`` samples fade.
+    """
+    frames = torch.fft.irfft(spectrum)
+    n_fft = frames.shape[-1]
+    window = hann(n_fft, frames) * (8 * hop_length / (3 * n_fft))
+    return overlap_add(frames * window, hop_length)
+
+
+def odd_split(total: int) -> tuple[int, int]:
+    """Split a padding in two parts, the right one larger when it is odd."""
+    return total // 2, math.ceil(total / 2)

@@ -1,0 +1,52 @@
+"""Strict conversion between mappings (JSON, YAML, file headers) and frozen dataclasses.
+
+Every configuration of melisma is a frozen dataclass that stands beside the class that it configures. It is read here and
+nowhere else, so that an unknown key, a missing one and a wrong type are reported in one way.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from melisma.errors import MelismaError
+
+T = TypeVar("T")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return ``table[name]``; an unknown name is an error that lists the known ones."""
+    if name not in table:
+        raise MelismaError(f"unknown {what} {name!r}; known: {', '.join(table)}{suggest(name, table)}")
+    return table[name]
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], what: str) -> T:
+    """Build the frozen dataclass ``cls`` from a mapping.
+
+    ``what`` names the origin (a file, say) in errors. Unknown keys, missing keys and values of a wrong type raise
+    ``MelismaError``; lists become tuples where the field says so.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in known:
+            raise MelismaError(f"{what}: unknown key {key!r}{suggest(key, known)} Known: {', '.join(known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(mapping))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise MelismaError(f"{what}: {where}: {first['msg']}") from error
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return the dataclass as a mapping that JSON can hold; the inverse of :func:`from_mapping`."""
+    return dataclasses.asdict(config)
