@@ -1,0 +1,117 @@
+"""The one door to F0: any estimator, read at the frames of a mel, at flat memory."""
+
+import itertools
+import math
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from melisma.config import lookup
+from melisma.errors import MelismaError
+from melisma.f0.dio import DIO
+from melisma.f0.harvest import HARVEST
+from melisma.f0.raw import Estimator, RawF0, frame_times, read_at
+from melisma.f0.refine import stonemask
+from melisma.f0.swift import LARGEST_GAIN, QUIET_PEAK, SWIFT_F0
+
+ESTIMATORS: dict[str, Estimator] = {"swift-f0": SWIFT_F0, "harvest": HARVEST, "dio": DIO}
+DEFAULT_METHOD = "swift-f0"
+
+# Long audio goes in blocks; each is read with this much real context on both sides.
+BLOCK_SECONDS = 30
+CONTEXT_SECONDS = 1
+# Shorter audio is padded with silence: the estimators need a few periods.
+SHORTEST_SECONDS = 0.1
+# Below this peak (-100 dB) there is nothing to find.
+SILENT_PEAK = 1e-5
+
+
+def estimate_f0(
+    audio: np.ndarray,
+    sample_rate: int,
+    hop_length: int,
+    method: str = DEFAULT_METHOD,
+    fmin: float = 40.0,
+    fmax: float = 2000.0,
+    refine: bool = True,
+    padding: Literal["same", "nvstft", "centre"] = "same",
+) -> np.ndarray:
+    """Estimate F0 at the frames of a log-mel.
+
+    Args:
+        audio: ``(samples,)``, numpy or torch, nominally in [-1, 1]; the level does not matter.
+        sample_rate: Hz.
+        hop_length: samples between frames.
+        method: a name of ``ESTIMATORS``.
+        fmin: lowest F0 looked for, Hz.
+        fmax: highest F0 looked for, Hz.
+        refine: sharpen the estimate on the signal at its full rate.
+        padding: the mel contract's; frame ``t`` is centred on ``(t + 1/2) * hop_length`` (``same``, ``nvstft``) or on
+            ``t * hop_length`` (``centre``).
+
+    Returns:
+        ``(frames,)`` float32 in Hz, 0 where unvoiced; as many frames as the mel has.
+
+    Raises:
+        MelismaError: unknown method, audio that is not one channel, empty, or not finite, or an empty F0 range.
+    """
+    estimator = lookup(ESTIMATORS, method, "F0 estimator")
+    signal = np.asarray(audio)
+    if signal.ndim != 1 or signal.size == 0:
+        raise MelismaError(f"F0 needs one channel of audio, (samples,), not {signal.shape}; average the channels first")
+    if sample_rate < 1 or hop_length < 1:
+        raise MelismaError(f"F0 needs a positive sample rate and hop, not {sample_rate} Hz and {hop_length}")
+    low, high = max(fmin, estimator.lowest_hz), min(fmax, estimator.highest_hz, 0.45 * sample_rate)
+    if not 0 < low < high / 1.1:
+        raise MelismaError(f"no F0 lies between {low:.0f} and {high:.0f} Hz, the range that is left of {method}'s; widen it")
+    times_s = frame_times(signal.size, sample_rate, hop_length, padding)
+    gain = level_gain(signal)
+    if gain == 0.0:
+        return np.zeros(len(times_s), dtype=np.float32)
+    f0_hz = np.zeros(len(times_s))
+    for start, stop, first, last in blocks(signal.size, sample_rate, estimator.step_s):
+        here = (times_s >= first / sample_rate) & (times_s < last / sample_rate)
+        if last >= signal.size:
+            here |= times_s >= last / sample_rate
+        piece = signal[start:stop].astype(np.float32) * np.float32(gain)
+        shortfall = math.ceil(SHORTEST_SECONDS * sample_rate) - len(piece)
+        piece = np.pad(piece, (0, max(0, shortfall)))
+        times_here = times_s[here] - start / sample_rate
+        found = read_at(estimator.estimate(piece, sample_rate, low, high), times_here)
+        f0_hz[here] = stonemask(piece, sample_rate, found, times_here) if refine else found
+    return f0_hz.astype(np.float32)
+
+
+def level_gain(signal: np.ndarray) -> float:
+    """Gain that raises a quiet recording to where the estimators work; 0 for silence; NaN and infinity are refused."""
+    peak = 0.0
+    for start in range(0, signal.size, 1 << 20):
+        peak = max(peak, float(np.abs(signal[start : start + (1 << 20)]).max()))
+        if not math.isfinite(peak):
+            raise MelismaError("the audio holds NaN or infinite samples; repair the file first")
+    if peak < SILENT_PEAK:
+        return 0.0
+    return min(LARGEST_GAIN, QUIET_PEAK / peak) if peak < QUIET_PEAK else min(1.0, 1.0 / peak)
+
+
+def blocks(samples: int, sample_rate: int, step_s: Fraction) -> list[tuple[int, int, int, int]]:
+    """Cut a long signal: ``(start, stop, first, last)`` in samples.
+
+    A block is read from ``start`` to ``stop`` and answers for ``first`` to ``last``. It starts on a point of the
+    estimator's grid that falls on a sample, so that all blocks share the grid of the whole.
+    """
+    step = step_s * sample_rate
+    unit = step.numerator  # the smallest whole number of samples that is a whole number of steps
+    length = max(1, BLOCK_SECONDS * sample_rate // unit) * unit
+    context = math.ceil(CONTEXT_SECONDS * sample_rate / unit) * unit
+    if samples <= length + context:
+        return [(0, samples, 0, samples)]
+    cuts = [*range(0, samples - context, length), samples]
+    return [
+        (max(0, first - context), min(samples, last + context), first, last)
+        for first, last in itertools.pairwise(cuts)
+    ]
+
+
+__all__ = ["BLOCK_SECONDS", "DEFAULT_METHOD", "ESTIMATORS", "RawF0", "blocks", "estimate_f0", "level_gain"]

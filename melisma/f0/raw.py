@@ -1,0 +1,75 @@
+"""What an estimator gives, and how it is read at the frames of a mel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from melisma.errors import MelismaError
+
+
+@dataclass(frozen=True)
+class RawF0:
+    """F0 on an estimator's own grid.
+
+    Attributes:
+        times_s: ``(points,)`` float64, increasing: seconds from the first sample to the centre of a point.
+        f0_hz: ``(points,)`` float64, 0 where unvoiced.
+    """
+
+    times_s: np.ndarray
+    f0_hz: np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One row of the table of estimators.
+
+    Attributes:
+        estimate: ``(audio (samples,) float32, sample_rate, fmin, fmax) -> RawF0``.
+        step_s: distance of the grid's points in seconds; blocks of long audio begin on multiples of it.
+        lowest_hz: lowest F0 that it can find.
+        highest_hz: highest F0 that it can find.
+    """
+
+    estimate: Callable[[np.ndarray, int, float, float], RawF0]
+    step_s: Fraction
+    lowest_hz: float
+    highest_hz: float
+
+
+def frame_count(samples: int, hop_length: int, padding: Literal["same", "nvstft", "centre"] = "same") -> int:
+    """Frames that a mel of that padding has (for even ``n_fft - hop``), at least one."""
+    return samples // hop_length + 1 if padding == "centre" else max(1, samples // hop_length)
+
+
+def frame_times(
+    samples: int, sample_rate: int, hop_length: int, padding: Literal["same", "nvstft", "centre"] = "same"
+) -> np.ndarray:
+    """Centres of the frames in seconds: ``(t + 1/2) * hop`` samples, or ``t * hop`` for ``centre``."""
+    if padding not in ("same", "nvstft", "centre"):
+        raise MelismaError(f"unknown padding {padding!r}; known: same, nvstft, centre")
+    first = 0.0 if padding == "centre" else 0.5
+    return (np.arange(frame_count(samples, hop_length, padding)) + first) * (hop_length / sample_rate)
+
+
+def read_at(raw: RawF0, times_s: np.ndarray) -> np.ndarray:
+    """F0 at given times, float64: voiced where the nearest point is, log-linear between voiced neighbours only.
+
+    Beside an unvoiced point the nearest voiced one is held; beyond the ends the end points are.
+    """
+    if raw.times_s.size == 0:
+        return np.zeros(len(times_s))
+    right = np.clip(np.searchsorted(raw.times_s, times_s), 0, raw.times_s.size - 1)
+    left = np.maximum(right - 1, 0)
+    width = np.maximum(raw.times_s[right] - raw.times_s[left], 1e-9)
+    share = np.clip((times_s - raw.times_s[left]) / width, 0.0, 1.0)
+    low, high = raw.f0_hz[left], raw.f0_hz[right]
+    nearest = np.where(share < 0.5, low, high)
+    both = (low > 0) & (high > 0)
+    # A leap of more than a third of an octave is a new note, not a glide between two points.
+    near = both & (np.abs(np.log2(np.maximum(high, 1.0) / np.maximum(low, 1.0))) < 1.0 / 3.0)
+    logs = np.log(np.maximum(low, 1e-3)) * (1.0 - share) + np.log(np.maximum(high, 1e-3)) * share
+    return np.where(near, np.exp(logs), nearest)
