@@ -64,7 +64,9 @@ def estimate_f0(
         raise MelismaError(f"F0 needs a positive sample rate and hop, not {sample_rate} Hz and {hop_length}")
     low, high = max(fmin, estimator.lowest_hz), min(fmax, estimator.highest_hz, 0.45 * sample_rate)
     if not 0 < low < high / 1.1:
-        raise MelismaError(f"no F0 lies between {low:.0f} and {high:.0f} Hz, the range that is left of {method}'s; widen it")
+        raise MelismaError(
+            f"no F0 lies between {low:.0f} and {high:.0f} Hz, the range that is left of {method}'s; widen it"
+        )
     times_s = frame_times(signal.size, sample_rate, hop_length, padding)
     gain = level_gain(signal)
     if gain == 0.0:
@@ -109,8 +111,7 @@ def blocks(samples: int, sample_rate: int, step_s: Fraction) -> list[tuple[int, 
         return [(0, samples, 0, samples)]
     cuts = [*range(0, samples - context, length), samples]
     return [
-        (max(0, first - context), min(samples, last + context), first, last)
-        for first, last in itertools.pairwise(cuts)
+        (max(0, first - context), min(samples, last + context), first, last) for first, last in itertools.pairwise(cuts)
     ]
 
 
