@@ -260,9 +260,9 @@ def _read_score(notes: Sequence[Note], rate: int, voice: Voice) -> _Score:
             voiced[start:middle] = 0.0
             burst = middle - int(0.02 * rate) if stop else start
             tracks[note.onset][max(start, burst) : middle] = 0.5 * note.loudness
-    pitch = _smooth(pitch, voice.glide_seconds, rate)
+    glide = _smooth(pitch, voice.glide_seconds, rate)
     noises = {kind: _smooth(track, 0.008, rate) for kind, track in tracks.items() if track.any()}
-    return _Score(pitch, _smooth(voiced, 0.03, rate), _smooth(aspiration, 0.06, rate), shape, shapes, noises, since)
+    return _Score(glide, _smooth(voiced, 0.03, rate), _smooth(aspiration, 0.06, rate), shape, shapes, noises, since)
 
 
 def _pitch_curve(score: _Score, voice: Voice, rate: int, rng: np.random.Generator) -> Array:
