@@ -10,21 +10,22 @@ from pathlib import Path
 from melisma.errors import MelismaError
 
 
-def free_space(folder: Path) -> str:
-    """Return how much room a folder has left, as words for an error line; empty when that cannot be told."""
+def free_megabytes(folder: Path) -> float:
+    """Room left on the disk of a folder in MB; infinite when that cannot be told."""
     try:
-        return f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB are free in {folder})"
+        return shutil.disk_usage(folder).free / 1e6
     except OSError:
-        return ""
+        return float("inf")
 
 
 def write_failure(target: Path, reason: object) -> MelismaError:
     """The error for a write that broke off: what, where and what to do about it."""
+    free = free_megabytes(target.parent)
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    text = text.splitlines()[0].strip().rstrip(".: ")
+    text = "the disk is full" if free < 1 else text.splitlines()[0].strip().rstrip(".: ")
     return MelismaError(
-        f"{target}: could not be written: {text}{free_space(target.parent)}; nothing was left behind: free some space "
-        "or choose another folder"
+        f"{target}: could not be written: {text} ({free:.0f} MB are free in {target.parent}); nothing was left behind: "
+        "free some space or choose another folder"
     )
 
 

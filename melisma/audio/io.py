@@ -6,7 +6,8 @@ Outside of models audio is float32 numpy, ``(channels, samples)``, full scale 1.
 (so-vits-svc, ``load_wav_to_torch`` of ``nvSTFT``) decides by the peak: above 2**15 it divides by 2**31 + 1, above 1.01
 by 2**15 + 1, else it keeps the values. Here the rule is the same with two narrowings, because the seed's own turns
 every recording that overshoots a little into silence: it looks at float files only (an MP3 may decode to a peak of
-1.1), and a peak up to 16 (24 dB above full scale; as 16-bit integers it would be below -66 dB) is an overshoot and kept.
+1.1), and a peak up to 16 (24 dB above full scale; as 16-bit integers it would be below -66 dB) is an overshoot and
+kept.
 """
 
 import os

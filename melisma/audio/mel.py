@@ -37,9 +37,11 @@ class MelContract:
         log_base: ``e`` or ``10``.
         floor: smallest mel value before the logarithm.
         magnitude_epsilon: added under the root, ``sqrt(re^2 + im^2 + eps)``.
-        padding: where the frames lie. ``same``: ``(win - hop)`` split left and right, the right side longer when odd;
-            frame ``t`` is centred on ``(t + 1/2) * hop``. ``nvstft``: ``(n_fft - hop) // 2`` on both sides. ``centre``:
-            ``n_fft // 2`` on both sides; frame ``t`` is centred on ``t * hop``.
+        padding: where the frames lie. ``same``: ``win - hop`` split left and right, the right side longer when odd;
+            frame ``t`` is centred on ``(t + 1/2) * hop``, plus ``(n_fft - win) / 2`` where the window is shorter than
+            the FFT (openvpi, DDSP-SVC). ``nvstft``: ``(n_fft - hop) / 2`` on both sides, rounded toward zero.
+            ``centre``: ``n_fft // 2`` on both sides; frame ``t`` is centred on ``t * hop``. A hop longer than the
+            window makes the padding negative: samples are cut.
         pad_mode: ``reflect`` or ``constant``; reflection that is impossible (short audio) falls back to zeros.
     """
 
@@ -107,21 +109,24 @@ class MelContract:
         """Name the fields that differ, as ``field: mine != theirs``; an empty list means the same mel."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         mine["fmax"], theirs["fmax"] = self.highest_hz, other.highest_hz
+        if self.pad_amounts(self.n_fft) == other.pad_amounts(other.n_fft):
+            del mine["padding"]  # two names for the same frames
         return [f"{name}: {mine[name]} != {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
     def frames(self, samples: int) -> int:
-        """Number of frames of a clip of that many samples, at least 1 for ``same`` and ``centre`` padding."""
+        """Number of frames of a clip of that many samples, at least 1."""
         left, right = self.pad_amounts(samples)
-        return max(0, (samples + left + right - self.n_fft) // self.hop_length + 1)
+        return (samples + left + right - self.n_fft) // self.hop_length + 1
 
     def pad_amounts(self, samples: int) -> tuple[int, int]:
-        """Samples of padding left and right of a clip of ``samples`` samples."""
+        """Samples of padding left and right of a clip of ``samples`` samples: enough for one frame, negative to cut."""
         if self.padding == "centre":
-            return self.n_fft // 2, self.n_fft // 2
-        if self.padding == "same":
-            left, right = odd_split(max(0, self.n_fft - self.hop_length))
+            left = right = self.n_fft // 2
+        elif self.padding == "same":
+            left, right = odd_split(self.win_length - self.hop_length)
         else:
-            left = right = max(0, (self.n_fft - self.hop_length) // 2)
+            left = right = int((self.n_fft - self.hop_length) / 2)
+        left = max(left, 1 - samples)
         return left, max(right, self.n_fft - samples - left)
 
 
@@ -151,17 +156,16 @@ def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 @lru_cache(maxsize=32)
 def mel_filterbank(mel: MelContract) -> np.ndarray:
     """Triangular filters ``(n_mels, n_fft // 2 + 1)``, float32, equal to ``librosa.filters.mel``."""
-    bins = np.linspace(0.0, mel.sample_rate / 2, mel.n_fft // 2 + 1)
+    bins = np.fft.rfftfreq(mel.n_fft, 1.0 / mel.sample_rate)
     lowest, highest = hz_to_mel(np.array([mel.fmin, mel.highest_hz]), mel.scale)
     edges = mel_to_hz(np.linspace(lowest, highest, mel.n_mels + 2), mel.scale)
     slopes = edges[:, None] - bins[None, :]
     widths = np.diff(edges)
     rising = -slopes[:-2] / widths[:-1, None]
     falling = slopes[2:] / widths[1:, None]
-    weights = np.maximum(0.0, np.minimum(rising, falling))
+    weights = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
     if mel.norm == "slaney":
-        weights *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    weights = weights.astype(np.float32)
+        weights *= (2.0 / (edges[2:] - edges[:-2]))[:, None]  # after the rounding to float32, as librosa has it
     weights.setflags(write=False)
     return weights
 
@@ -201,6 +205,8 @@ def log_mel(audio: Tensor | np.ndarray, mel: MelContract, keyshift: float = 0, s
     Returns:
         ``(batch, n_mels, frames)`` (batch 1 for a single clip).
     """
+    if isinstance(audio, np.ndarray) and (not audio.flags.writeable or min(audio.strides, default=0) < 0):
+        audio = audio.copy()  # torch takes neither
     samples = torch.as_tensor(audio)
     if not samples.is_floating_point():
         samples = samples.float()
@@ -210,6 +216,8 @@ def log_mel(audio: Tensor | np.ndarray, mel: MelContract, keyshift: float = 0, s
         raise MelismaError(f"log_mel needs audio of shape (samples,) or (batch, samples), not {tuple(samples.shape)}")
     if keyshift == 0 and speed == 1.0:
         return compress(mel_spectrum(magnitudes(samples, mel), mel), mel).transpose(1, 2)
+    if round(mel.hop_length * speed) < 1:
+        raise MelismaError(f"speed {speed} leaves no hop of {mel.hop_length} samples; give a speed above 0, say 0.5")
     factor = 2.0 ** (keyshift / 12)
     analysis = dataclasses.replace(
         mel,
@@ -243,3 +251,29 @@ def magnitudes(audio: Tensor, mel: MelContract) -> Tensor:
 def mel_spectrum(magnitude: Tensor, mel: MelContract) -> Tensor:
     """Apply the filterbank: ``(batch, frames, bins)`` -> ``(batch, frames, n_mels)``."""
     return magnitude @ filterbank(mel, magnitude).T
+
+
+def convert_log_mel(values: Tensor, source: MelContract, target: MelContract) -> Tensor:
+    """Convert a log-mel from one contract to another where nothing is lost.
+
+    The base of the logarithm is converted and a higher floor is applied. Every other difference is an error: such a mel
+    would load and sound wrong.
+
+    Args:
+        values: log-mel of any shape under ``source``.
+        source: the contract that made it.
+        target: the contract that is wanted.
+
+    Raises:
+        MelismaError: the contracts differ in more; the line names the fields.
+    """
+    same = dataclasses.replace(source, log_base=target.log_base, floor=max(source.floor, target.floor))
+    differing = same.difference(target)
+    if differing:
+        raise MelismaError(
+            f"this mel cannot be converted without loss: {'; '.join(differing)}; "
+            "compute it again from the audio under the wanted contract"
+        )
+    if source.log_base != target.log_base:
+        values = values * (math.log(10.0) if target.log_base == "e" else 1.0 / math.log(10.0))
+    return values.clamp(min=math.log(target.floor) if target.log_base == "e" else math.log10(target.floor))

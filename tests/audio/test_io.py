@@ -221,9 +221,14 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_exception_and_nan_leave_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
-    with pytest.raises(KeyboardInterrupt), AudioWriter(path, 44100, 1) as writer:
-        writer.write(np.zeros((1, 100), dtype=np.float32))
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with AudioWriter(path, 44100, 1) as writer:
+            writer.write(np.zeros((1, 100), dtype=np.float32))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with pytest.raises(MelismaError, match="NaN"):
         write_audio(path, np.array([np.nan], dtype=np.float32), 44100)
     assert list(tmp_path.iterdir()) == []
