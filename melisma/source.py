@@ -1,0 +1,320 @@
+"""The excitation that carries the pitch: sines and noise made from F0 (hn-NSF, Wang et al. 2019).
+
+The public decoders write the same signal in several ways (at the sample rate, at the frame rate with an integer phase
+correction, in single precision). Here it is written once: the phase is accumulated in double precision, in blocks, and
+reduced to one cycle, so that it does not drift however long the note is held.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melisma.errors import MelismaError
+
+_BLOCK = 512  # samples that are summed before the phase is reduced to one cycle
+_STRETCH = 1 << 20  # samples of a long clip that are in work at a time
+_SINGLE_PRECISION_CYCLES = 4096  # so many cycles in single precision are exact to 2.5e-4 of one
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """Everything about one forward that is drawn or remembered; a field that is ``None`` is drawn inside.
+
+    Attributes:
+        initial_phase: cycles, ``(batch, harmonics)``. The fundamental's is not used: it starts at ``start_phase``.
+        noise: standard normal, ``(batch, samples, harmonics)``.
+        feature_noise: standard normal, ``(batch, channels, frames)``, where a model adds noise to its features.
+        start_phase: cycles of the fundamental that were sung before the first sample, ``(batch,)``; ``None`` is zero.
+            A piece of a longer curve continues its phase with it.
+    """
+
+    initial_phase: Tensor | None = None
+    noise: Tensor | None = None
+    feature_noise: Tensor | None = None
+    start_phase: Tensor | None = None
+
+
+def fraction(cycles: Tensor) -> Tensor:
+    """The part of a phase within its cycle, in [0, 1]."""
+    return cycles - cycles.floor()
+
+
+def block_phase(cycles: Tensor) -> Tensor:
+    """Accumulate blocks of phase increments without drift.
+
+    Args:
+        cycles: float64 ``(batch, blocks, length)``; the phase since the start of each block, in cycles. The last value
+            of a block is what the block adds.
+
+    Returns:
+        float64 ``(batch, blocks, length)``: the phase since the start of the first block, less whole cycles.
+    """
+    added = fraction(cycles[..., -1])
+    before = fraction(added.cumsum(dim=1) - added)
+    return cycles + before.unsqueeze(-1)
+
+
+def accumulated_phase(f0_hz: Tensor, sample_rate: float) -> Tensor:
+    """Phase of the fundamental, inclusive of each sample's own increment.
+
+    Args:
+        f0_hz: ``(batch, samples)``, Hz.
+        sample_rate: Hz.
+
+    Returns:
+        float64 ``(batch, samples)``, cycles, less whole ones.
+    """
+    batch, samples = f0_hz.shape
+    steps = f0_hz.double() / sample_rate
+    padded = F.pad(steps, (0, -samples % _BLOCK)).reshape(batch, -1, _BLOCK)
+    return fraction(block_phase(padded.cumsum(dim=-1))).reshape(batch, -1)[:, :samples]
+
+
+def held_phase(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
+    """:func:`accumulated_phase` of an F0 that is held through each frame: ``(batch, frames)`` -> float64
+    ``(batch, frames * hop_length)``."""
+    count = torch.arange(1, hop_length + 1, device=f0_hz.device, dtype=torch.float64)
+    cycles = f0_hz.double().unsqueeze(-1) / sample_rate * count
+    return fraction(block_phase(cycles)).reshape(f0_hz.shape[0], -1)
+
+
+def _gliding_cycles(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
+    count = torch.arange(1, hop_length + 1, device=f0_hz.device, dtype=torch.float64)
+    start = (f0_hz.double() / sample_rate).unsqueeze(-1)
+    rise = F.pad(start[:, 1:] - start[:, :-1], (0, 0, 0, 1))
+    return start * count + rise * (0.5 * count * (count - 1) / hop_length)
+
+
+def gliding_phase(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
+    """Phase of an F0 that moves linearly from each frame's value to the next one's and is held in the last frame.
+
+    Args and result as for :func:`held_phase`. The phase is quadratic within a frame.
+    """
+    return fraction(block_phase(_gliding_cycles(f0_hz, sample_rate, hop_length))).reshape(f0_hz.shape[0], -1)
+
+
+def phase_before(f0_hz: Tensor, sample_rate: float, hop_length: int, frame: int, gliding: bool = False) -> Tensor:
+    """Cycles sung before a frame of the whole curve, less whole ones: ``(batch, frames)`` -> float64 ``(batch,)``.
+
+    It does not depend on how the curve is cut into pieces.
+    """
+    if gliding:
+        last = _gliding_cycles(f0_hz[:, : frame + 1], sample_rate, hop_length)[:, :frame, -1]
+    else:
+        last = f0_hz[:, :frame].double() / sample_rate * hop_length
+    return fraction(fraction(last).sum(dim=1))
+
+
+def _check_f0(f0_hz: Tensor, length: str) -> None:
+    if f0_hz.ndim != 2:
+        raise MelismaError(f"F0 must have the shape (batch, {length}), not {tuple(f0_hz.shape)}; values are in Hz")
+
+
+class SineSource(nn.Module):
+    """Sines at the harmonics of F0 where it is voiced, noise where it is not (the community's ``SineGen``).
+
+    Args:
+        sample_rate: Hz.
+        overtones: harmonics above the fundamental.
+        amplitude: peak of each sine; noise in unvoiced samples has a third of it as its standard deviation.
+        noise_std: standard deviation of the noise in voiced samples.
+        voiced_threshold: Hz; F0 above it is voiced.
+        pulse: cosines whose phase starts anew in every voiced segment: their sum is a pulse train.
+    """
+
+    def __init__(
+        self,
+        sample_rate: float,
+        overtones: int = 8,
+        amplitude: float = 0.1,
+        noise_std: float = 0.003,
+        voiced_threshold: float = 0.0,
+        pulse: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.harmonics = overtones + 1
+        self.amplitude = amplitude
+        self.noise_std = noise_std
+        self.voiced_threshold = voiced_threshold
+        self.pulse = pulse
+
+    @torch.no_grad()
+    def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Make the source of an F0 curve at the sample rate.
+
+        Args:
+            f0_hz: ``(batch, samples)``, Hz, 0 where unvoiced.
+            randomness: initial phase and noise; drawn where missing.
+
+        Returns:
+            sines with noise ``(batch, samples, overtones + 1)``, voiced ``(batch, samples, 1)`` as 0 or 1, and the
+            noise alone, all float32.
+
+        Raises:
+            MelismaError: ``f0_hz`` or a draw has another shape.
+        """
+        _check_f0(f0_hz, "samples")
+        randomness = randomness or Randomness()
+        offset = self._offset(randomness, f0_hz)
+        if randomness.start_phase is None and self._is_short(f0_hz):
+            waves = self._waves(self._single_precision_cycles(f0_hz, offset))
+        else:
+            waves = self._long_waves(f0_hz, offset)
+        return self._mix(waves, f0_hz, randomness)
+
+    @torch.no_grad()
+    def held(
+        self, f0_hz: Tensor, hop_length: int, randomness: Randomness | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from an F0 at the frame rate, ``(batch, frames)``, held through each frame's samples.
+
+        Sine mode only; exact at any length, and without a branch on the values, so that it can be exported.
+        """
+        _check_f0(f0_hz, "frames")
+        randomness = randomness or Randomness()
+        offset = self._offset(randomness, f0_hz)
+        phase = held_phase(f0_hz, self.sample_rate, hop_length)
+        waves = self._waves(self._harmonic_cycles(phase, offset))
+        return self._mix(waves, f0_hz.repeat_interleave(hop_length, dim=1), randomness)
+
+    def _numbers(self, like: Tensor) -> Tensor:
+        return torch.arange(1, self.harmonics + 1, device=like.device, dtype=torch.float64)
+
+    def _offset(self, randomness: Randomness, like: Tensor) -> Tensor:
+        """Phase of each harmonic before the first sample, float64 ``(batch or 1, 1, harmonics)``, in cycles."""
+        drawn = randomness.initial_phase
+        batch = like.shape[0]
+        if drawn is None:
+            drawn = torch.rand(batch, self.harmonics, device=like.device)
+        if drawn.shape[-1] != self.harmonics or drawn.numel() not in (self.harmonics, batch * self.harmonics):
+            raise MelismaError(f"initial_phase must be (batch, {self.harmonics}), not {tuple(drawn.shape)}")
+        numbers = self._numbers(like)
+        # Only overtones start anywhere: the decoders were trained with a fundamental that starts at zero.
+        offset = drawn.to(like.device).reshape(-1, 1, self.harmonics).double() * (numbers > 1)
+        if randomness.start_phase is not None:
+            offset = offset + randomness.start_phase.to(like.device).double().reshape(-1, 1, 1) * numbers
+        return offset
+
+    def _harmonic_cycles(self, phase: Tensor, offset: Tensor) -> Tensor:
+        return fraction(phase.unsqueeze(-1) * self._numbers(phase) + offset).float()
+
+    def _waves(self, cycles: Tensor) -> Tensor:
+        angle = cycles.float() * 2 * math.pi
+        return angle.cos() if self.pulse else angle.sin()
+
+    def _mix(self, waves: Tensor, f0_hz: Tensor, randomness: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+        """Sines in voiced samples, noise everywhere."""
+        voiced = (f0_hz > self.voiced_threshold).to(waves.dtype).unsqueeze(-1)
+        if randomness.noise is None:
+            drawn = torch.randn_like(waves)
+        else:
+            drawn = randomness.noise.to(waves)
+        if drawn.shape[-2:] != waves.shape[-2:]:
+            raise MelismaError(f"noise must be {tuple(waves.shape)}, not {tuple(drawn.shape)}")
+        noise = drawn * (voiced * self.noise_std + (1 - voiced) * (self.amplitude / 3))
+        return waves * self.amplitude * voiced + noise, voiced, noise
+
+    def _is_short(self, f0_hz: Tensor) -> bool:
+        """Whether no harmonic makes so many cycles that single precision would lose 1e-3 of one."""
+        most = float(f0_hz.double().sum(dim=1).max()) if f0_hz.numel() else 0.0
+        return most * self.harmonics / self.sample_rate < _SINGLE_PRECISION_CYCLES
+
+    def _single_precision_cycles(self, f0_hz: Tensor, offset: Tensor) -> Tensor:
+        """Cycles ``(batch, samples, harmonics)`` of a short clip, rounded where the reference rounds.
+
+        The public ``SineGen`` adds up increments that were rounded to single precision. That is heard by nobody, but
+        it is more than the tolerance to which its output is to be reproduced.
+        """
+        steps = (f0_hz.float().unsqueeze(-1) * self._numbers(f0_hz).float() / self.sample_rate) % 1
+        first = (steps[:, :1].double() + offset).float()
+        steps = torch.cat([first, steps[:, 1:]], dim=1)
+        if not self.pulse:
+            return fraction(steps.double().cumsum(dim=1))
+        last_unvoiced, anchor = _anchors(f0_hz > self.voiced_threshold)
+        total = steps.cumsum(dim=1)
+        previous = F.pad(anchor[:, :-1], (1, 0), value=-1)
+        jump = (total - _at(total, previous)) * last_unvoiced.unsqueeze(-1)
+        return (steps - jump).cumsum(dim=1)
+
+    def _long_waves(self, f0_hz: Tensor, offset: Tensor) -> Tensor:
+        """Waves ``(batch, samples, harmonics)`` of a clip of any length, exact, a stretch at a time."""
+        if self.pulse:
+            phase = accumulated_phase(f0_hz, self.sample_rate)
+            _, anchor = _anchors(f0_hz > self.voiced_threshold)
+            phase = phase - _at(phase.unsqueeze(-1), anchor).squeeze(-1)
+            return self._waves(self._harmonic_cycles(phase, offset * (anchor < 0).unsqueeze(-1)))
+        waves = f0_hz.new_empty(*f0_hz.shape, self.harmonics, dtype=torch.float32)
+        sung = f0_hz.new_zeros(f0_hz.shape[0], 1, dtype=torch.float64)
+        for begin in range(0, f0_hz.shape[1], _STRETCH):
+            phase = accumulated_phase(f0_hz[:, begin : begin + _STRETCH], self.sample_rate) + sung
+            waves[:, begin : begin + _STRETCH] = self._waves(self._harmonic_cycles(phase, offset))
+            sung = fraction(phase[:, -1:])
+        return waves
+
+
+def _anchors(voiced: Tensor) -> tuple[Tensor, Tensor]:
+    """Where pulses start anew: the last unvoiced sample before each voiced stretch, and before the end of the clip.
+
+    Returns:
+        bool ``(batch, samples)``, and for every sample the position of the last such sample so far or -1.
+    """
+    chosen = ~voiced & F.pad(voiced[:, 1:], (0, 1), value=True)
+    position = torch.arange(voiced.shape[1], device=voiced.device).expand_as(voiced)
+    return chosen, torch.where(chosen, position, -1).cummax(dim=1).values
+
+
+def _at(values: Tensor, position: Tensor) -> Tensor:
+    """``values[batch, position]`` of ``(batch, samples, harmonics)``; zero where the position is -1."""
+    index = position.clamp(min=0).unsqueeze(-1).expand_as(values)
+    return values.gather(1, index) * (position >= 0).unsqueeze(-1)
+
+
+class HarmonicSource(nn.Module):
+    """Sine source whose harmonics are merged into one excitation (the community's ``SourceModuleHnNSF``).
+
+    Args:
+        sample_rate: Hz.
+        hop_length: samples a frame.
+        overtones: harmonics above the fundamental.
+    """
+
+    def __init__(self, sample_rate: float, hop_length: int, overtones: int = 8) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        self.sines = SineSource(sample_rate, overtones)
+        self.merge = nn.Linear(overtones + 1, 1)
+
+    def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> Tensor:
+        """``(batch, frames)`` in Hz, 0 where unvoiced -> excitation ``(batch, 1, frames * hop_length)``."""
+        sines, _, _ = self.sines.held(f0_hz, self.hop_length, randomness)
+        return torch.tanh(self.merge(sines.to(self.merge.weight.dtype))).transpose(1, 2)
+
+
+class GlidingSource(nn.Module):
+    """One sine of amplitude one at a low rate (openvpi's mini-NSF).
+
+    It expects an F0 that goes on through unvoiced frames. Where F0 is 0 the phase stands still and the output is a
+    constant, as in the reference; ``f0_contract`` of the generator tells the caller to interpolate first.
+
+    Args:
+        sample_rate: rate of the source, Hz.
+        hop_length: samples of the source a frame.
+    """
+
+    def __init__(self, sample_rate: float, hop_length: int) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+
+    @torch.no_grad()
+    def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> Tensor:
+        """``(batch, frames)`` in Hz -> excitation ``(batch, 1, frames * hop_length)``; only ``start_phase`` is used."""
+        _check_f0(f0_hz, "frames")
+        phase = gliding_phase(f0_hz, self.sample_rate, self.hop_length)
+        if randomness is not None and randomness.start_phase is not None:
+            phase = fraction(phase + randomness.start_phase.double().reshape(-1, 1))
+        return torch.sin(2 * math.pi * phase.float()).unsqueeze(1)
