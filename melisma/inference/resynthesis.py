@@ -1,0 +1,235 @@
+"""A recording through a vocoder: mel and F0 of it, synthesis in pieces, level and silence kept.
+
+The same code serves recordings in memory and files of any length; only the source and the sink differ.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
+from melisma.audio.io import ResampleStream
+from melisma.audio.mel import MelContract, log_mel
+from melisma.errors import MelismaError
+from melisma.inference.pieces import Request, render
+from melisma.inference.pitch import f0_of_source
+from melisma.inference.sources import Level, Source, hop_peaks
+
+if TYPE_CHECKING:
+    from melisma.inference.vocoder import Vocoder
+
+Progress = Callable[[float], None]
+
+SILENT_PEAK = 1e-6  # -120 dB: digital silence, and what a resampler leaves of it
+QUIET_RMS = 1e-4  # -80 dB: nothing is turned up to, or from, below this level
+LEAST_GAIN_DB = 0.1  # a level that is nearer than this is left alone
+MOST_GAIN_DB = 20.0
+SHORTEST_SECONDS = 0.001
+LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
+_F0_SHARE = 0.25  # of the progress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recording is resynthesised; see :meth:`melisma.inference.vocoder.Vocoder.resynthesize`."""
+
+    shift_semitones: float = 0.0
+    speed: float = 1.0
+    seed: int = 0
+    projections: int | None = None
+    f0_method: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a recording before the synthesis.
+
+    Attributes:
+        frames: frames to synthesise.
+        native_samples: length of the result at the recording's rate.
+        input_f0_hz: ``(input frames,)`` as found or given.
+        f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
+        loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
+    """
+
+    frames: int
+    native_samples: int
+    input_f0_hz: np.ndarray
+    f0_hz: np.ndarray
+    loud: np.ndarray
+
+
+def check_recording(channels: int, samples: int, sample_rate: int, what: str) -> None:
+    """Refuse recordings that no vocoder can take; ``what`` names them in the error."""
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise MelismaError(
+            f"{what}: sample rate {sample_rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE} Hz; resample it first"
+        )
+    if channels < 1 or samples == 0:
+        raise MelismaError(f"{what}: holds no samples; record or export it again")
+    if samples < SHORTEST_SECONDS * sample_rate:
+        raise MelismaError(f"{what}: too short ({samples} sample{'s' * (samples > 1)}); give at least a millisecond")
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse a shift or a speed that makes no sense."""
+    if not (math.isfinite(settings.shift_semitones) and abs(settings.shift_semitones) <= 48):
+        raise MelismaError(f"shift {settings.shift_semitones:g} is outside -48 to 48 semitones; choose a smaller one")
+    if not 0.1 <= settings.speed <= 10.0:
+        raise MelismaError(f"speed {settings.speed:g} is outside 0.1 to 10; 1 keeps the tempo, 2 is twice as fast")
+    if settings.projections is not None and settings.projections < 0:
+        raise MelismaError(f"projections {settings.projections} is negative; 0 turns them off")
+
+
+def plan(vocoder: "Vocoder", source: Source, settings: Settings, f0_hz: np.ndarray | None, progress: Progress) -> Plan:
+    """Read the source once (twice to find F0) and settle pitch, length and silence."""
+    mel = required_mel(vocoder)
+    hop, rate = mel.hop_length, mel.sample_rate
+    peaks, downmix = hop_peaks(source, hop)
+    frames_in = peaks.shape[1]
+    if f0_hz is None:
+        if float(peaks.max()) < SILENT_PEAK:
+            f0_hz = np.zeros(frames_in, dtype=np.float32)
+        else:
+            f0_hz = f0_of_source(source, mel, settings.f0_method, downmix, lambda done: progress(_F0_SHARE * done))
+    f0_hz = _fitted(check_f0(f0_hz, rate), frames_in)
+    native = source.native_samples if settings.speed == 1.0 else max(1, round(source.native_samples / settings.speed))
+    frames = max(1, math.ceil(source.samples / settings.speed / hop)) if settings.speed != 1.0 else frames_in
+    sung = f0_hz if settings.speed == 1.0 else resample_curve(f0_hz, 1.0, settings.speed, frames)
+    sung = check_f0(shift_semitones(sung, settings.shift_semitones), rate, what="F0 after the shift")
+    return Plan(frames, native, f0_hz, sung, _loud_frames(peaks, frames, mel, settings.speed))
+
+
+def required_mel(vocoder: "Vocoder") -> MelContract:
+    """The mel contract of a model that can take recordings."""
+    if vocoder.mel is None:
+        raise MelismaError(
+            "this model decodes latents, not mels: it cannot resynthesise a recording; load a mel vocoder "
+            "(melisma-44k, an NSF-HiFi-GAN of DiffSinger) or feed it with synthesize()"
+        )
+    return vocoder.mel
+
+
+def _fitted(f0_hz: np.ndarray, frames: int) -> np.ndarray:
+    """An F0 curve of the recording's own length; one frame more or less is a matter of rounding."""
+    if f0_hz.ndim != 1 or abs(len(f0_hz) - frames) > 1:
+        raise MelismaError(
+            f"F0 has {f0_hz.shape[-1]} frames, the recording {frames}; give one value every hop of the model, "
+            "or a curve with times"
+        )
+    return np.pad(f0_hz, (0, max(0, frames - len(f0_hz))), mode="edge")[:frames]
+
+
+def _loud_frames(peaks: np.ndarray, frames: int, mel: MelContract, speed: float) -> np.ndarray:
+    """Which frames to sing, ``(channels, frames)``: those whose analysis window holds any sound."""
+    reach = mel.n_fft / 2 / mel.hop_length
+    centres = (np.arange(frames) + 0.5) * speed
+    first = np.clip(np.floor(centres - reach).astype(int), 0, peaks.shape[1] - 1)
+    last = np.clip(np.ceil(centres + reach).astype(int), 1, peaks.shape[1])
+    sounding = np.pad(np.cumsum(peaks >= SILENT_PEAK, axis=1), ((0, 0), (1, 0)))
+    return (sounding[:, last] > sounding[:, first]).astype(np.float32)
+
+
+def mel_frames(source: Source, mel: MelContract, first: int, last: int, speed: float = 1.0) -> Tensor:
+    """Log-mel ``(channels, n_mels, last - first)`` of frames of a source, read ``speed`` times as fast.
+
+    At speed 1 it equals :func:`melisma.audio.mel.log_mel` of the whole. At any other the frames stand on the exact
+    sample, so that long recordings do not drift. Both ends are continued by reflection.
+    """
+    left, _ = mel.pad_amounts(source.samples)
+    half = 0.5 * mel.hop_length
+    centres = (np.arange(first, last) + 0.5) * mel.hop_length * speed
+    starts = np.rint(centres - left - half).astype(np.int64)
+    index = starts[:, None] + np.arange(mel.n_fft)
+    fold = max(1, 2 * (source.samples - 1))
+    index = np.abs(index) % fold
+    index = np.minimum(index, fold - index)
+    low, high = int(index.min()), int(index.max()) + 1
+    gathered = source.read(low, high)[:, index - low]
+    # Every frame stands alone: as one signal with a hop of a whole frame and no padding.
+    alone = _frames_alone(mel)
+    return log_mel(torch.from_numpy(gathered.reshape(source.channels, -1)), alone)
+
+
+def _frames_alone(mel: MelContract) -> MelContract:
+    return dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
+
+
+def sing(
+    vocoder: "Vocoder", source: Source, settings: Settings, planned: Plan, progress: Progress
+) -> Iterator[np.ndarray]:
+    """Synthesise a planned recording.
+
+    Yields:
+        ``(channels, n)`` float32 at the recording's rate, ``planned.native_samples`` together.
+    """
+    mel = required_mel(vocoder)
+    out = ResampleStream(mel.sample_rate, source.native_rate, source.channels)
+    left = planned.native_samples
+
+    def trimmed(samples: np.ndarray) -> np.ndarray:
+        nonlocal left
+        samples = samples[:, :left]
+        left -= samples.shape[1]
+        return samples
+
+    for samples in _at_model_rate(vocoder, source, settings, planned, progress):
+        yield trimmed(out.push(samples))
+    yield trimmed(out.finish())
+    if left > 0:
+        yield np.zeros((source.channels, left), dtype=np.float32)
+
+
+def _at_model_rate(
+    vocoder: "Vocoder", source: Source, settings: Settings, planned: Plan, progress: Progress
+) -> Iterator[np.ndarray]:
+    mel = required_mel(vocoder)
+    hop = mel.hop_length
+    if not planned.loud.any():
+        for start in range(0, planned.frames, 1024):
+            yield np.zeros((source.channels, min(1024, planned.frames - start) * hop), dtype=np.float32)
+        return
+    f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
+    request = Request(
+        frames=planned.frames,
+        features=lambda first, last: mel_frames(source, mel, first, last, settings.speed),
+        f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
+        seed=settings.seed,
+        projections=vocoder.check_projections(settings.projections),
+    )
+    frame = 0
+    for samples in render(vocoder.generator, request, vocoder.precision):
+        count = samples.shape[1] // hop
+        yield samples * _gate(planned.loud, frame, frame + count, hop)
+        frame += count
+        progress(_F0_SHARE + (1.0 - _F0_SHARE) * frame / planned.frames)
+
+
+def _gate(loud: np.ndarray, first: int, last: int, hop: int) -> np.ndarray:
+    """Gain of every sample, ``(channels, samples)``: the frames' own, with a ramp of a hop between their centres."""
+    around = np.concatenate([loud[:, max(0, first - 1) : first], loud[:, first : last + 1]], axis=1)
+    if first == 0:
+        around = np.concatenate([around[:, :1], around], axis=1)
+    if around.shape[1] < last - first + 2:
+        around = np.concatenate([around, around[:, -1:]], axis=1)
+    if around.all():
+        return np.ones((len(loud), 1), dtype=np.float32)
+    positions = (np.arange((last - first) * hop) + 0.5) / hop + 0.5
+    index = positions.astype(np.int64)
+    part = (positions - index).astype(np.float32)
+    return around[:, index] * (1.0 - part) + around[:, index + 1] * part
+
+
+def level_gains(wanted: Level, made: Level) -> np.ndarray:
+    """Gain ``(channels,)`` that brings what was made to the recording's level; 1 where it is there or is silence."""
+    target, actual = wanted.rms(), made.rms()
+    audible = (target > QUIET_RMS) & (actual > QUIET_RMS)
+    decibel = 20.0 * np.log10(np.where(audible, target, 1.0) / np.where(audible, actual, 1.0))
+    decibel = np.where(np.abs(decibel) < LEAST_GAIN_DB, 0.0, np.clip(decibel, -MOST_GAIN_DB, MOST_GAIN_DB))
+    return (10.0 ** (decibel / 20.0)).astype(np.float32)

@@ -1,0 +1,275 @@
+"""The vocoder as its users see it: load a model, synthesise features, resynthesise recordings."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.mel import OPENVPI_44K, MelContract
+from melisma.config import lookup, suggest
+from melisma.errors import MelismaError
+from melisma.inference.features import as_f0, as_features, as_speaker
+from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
+from melisma.inference.resynthesis import Settings, check_recording, check_settings, level_gains, plan, sing
+from melisma.inference.sources import ArraySource, Level
+
+SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
+ANALYTIC = "analytic"
+_OUTSIDE_RANGE = 2.0 ** (1 / 12)  # a semitone beyond what the model was trained on is no reason to warn
+
+
+@dataclass(frozen=True)
+class Info:
+    """Where a model comes from.
+
+    Attributes:
+        name: its name or path.
+        kind: what it is (a foreign format's name, or a generator of ours).
+        f0_range_hz: lowest and highest F0 that it was trained on, or None when not known.
+        details: what else its file says (licence, provenance).
+    """
+
+    name: str
+    kind: str
+    f0_range_hz: tuple[float, float] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Vocoder:
+    """A generator that is ready to sing.
+
+    Args:
+        generator: see docs/architecture.md, rule 1.
+        info: where it comes from.
+        speakers: the speaker table ``(count, speaker_channels)`` of models that have one.
+        device: where it runs.
+        precision: ``float32``, or ``bfloat16`` for the layers with weights.
+
+    Attributes:
+        mel: the mel contract, None for a latent decoder.
+        sample_rate: Hz.
+        hop_length: samples a frame.
+    """
+
+    def __init__(
+        self,
+        generator: Any,
+        info: Info,
+        speakers: Tensor | None = None,
+        device: str | torch.device = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        self.generator = generator.to(device).eval()
+        self.info = info
+        self.device = torch.device(device)
+        self.precision: Precision = precision
+        self.mel: MelContract | None = generator.mel
+        self.sample_rate: int = generator.sample_rate
+        self.hop_length: int = generator.hop_length
+        self._speakers = speakers
+        self._warned = False
+
+    def synthesize(
+        self,
+        features: np.ndarray | Tensor,
+        f0_hz: np.ndarray | Tensor | None = None,
+        speaker: int | np.ndarray | Tensor | None = None,
+        seed: int = 0,
+        projections: int | None = None,
+        piece_seconds: float = PIECE_SECONDS,
+    ) -> np.ndarray:
+        """Features and F0 to audio.
+
+        Args:
+            features: log-mel under :attr:`mel`, or latent: ``(channels, frames)`` or ``(batch, channels, frames)``.
+            f0_hz: ``(frames,)`` or ``(batch, frames)`` in Hz, 0 where unvoiced (or interpolated there); None for models
+                without F0.
+            speaker: for models with speakers, an index into their table or a vector ``(speaker_channels,)``.
+            seed: of phase and noise; the same seed gives the same audio.
+            projections: rounds of mel projection of the spectral family; None is the model's default, 0 is off.
+            piece_seconds: long input goes in pieces of this length; the result does not depend on it.
+
+        Returns:
+            float32 ``(frames * hop_length,)``, or ``(batch, samples)`` where features have a batch.
+
+        Raises:
+            MelismaError: wrong shapes, NaN, or an F0 that cannot be; the line says the cure.
+        """
+        mel, batched = as_features(features, self.generator)
+        curve = None if not self.uses_f0 else as_f0(f0_hz, mel.shape[0], mel.shape[2], self.sample_rate)
+        request = Request(
+            frames=mel.shape[-1],
+            features=lambda first, last: mel[..., first:last],
+            f0_hz=None if curve is None else self.f0_for_model(curve),
+            speaker=as_speaker(speaker, self.generator, self._speakers, mel.shape[0], mel.shape[2]),
+            seed=seed,
+            projections=self.check_projections(projections),
+        )
+        pieces = list(render(self.generator, request, self.precision, piece_seconds))
+        audio = np.concatenate(pieces, axis=1)
+        return audio if batched else audio[0]
+
+    def resynthesize(
+        self,
+        audio: np.ndarray | Tensor,
+        sample_rate: int,
+        shift_semitones: float = 0.0,
+        f0_hz: np.ndarray | Tensor | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        projections: int | None = None,
+        f0_method: str | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> np.ndarray:
+        """A recording in, the same voice out, at another pitch or speed where wanted.
+
+        Args:
+            audio: ``(samples,)`` or ``(channels, samples)``, full scale 1. Channels share one F0, found on their mean,
+                and one seed.
+            sample_rate: Hz, 8 to 192 kHz. What lies above half the model's rate is dropped.
+            shift_semitones: pitch shift.
+            f0_hz: F0 of the recording, one value every :attr:`hop_length` samples at the model's rate, 0 where
+                unvoiced; None estimates it. The shift is added to it.
+            speed: 2 is twice as fast; the pitch stays.
+            seed: of phase and noise.
+            projections: see :meth:`synthesize`.
+            f0_method: an estimator's name.
+            progress: called with the share done, 0 to 1.
+
+        Returns:
+            float32 of the same shape and rate (``round(samples / speed)`` samples), each channel at its level.
+
+        Raises:
+            MelismaError: a latent model, a recording or a curve that cannot be used; the line says the cure.
+        """
+        rows = _recording(audio)
+        check_recording(rows.shape[0], rows.shape[1], sample_rate, "audio")
+        settings = Settings(shift_semitones, speed, seed, projections, f0_method)
+        check_settings(settings)
+        report = progress or (lambda done: None)
+        curve = None if f0_hz is None else np.asarray(f0_hz, dtype=np.float32)
+        source = ArraySource(rows, sample_rate, self.sample_rate)
+        planned = plan(self, source, settings, curve, report)
+        made = Level(source.channels, sample_rate)
+        blocks = []
+        for block in sing(self, source, settings, planned, report):
+            made.add(block)
+            blocks.append(block)
+        result = np.concatenate(blocks, axis=1) * level_gains(source.level, made)[:, None]
+        return result[0] if np.ndim(audio) == 1 else result
+
+    @property
+    def uses_f0(self) -> bool:
+        """Whether the model sings an F0 (HiFi-GAN and BigVGAN do not)."""
+        return getattr(self.generator, "f0_contract", "zero") not in (None, "none")
+
+    def check_projections(self, projections: int | None) -> int | None:
+        """Refuse projections for a model that has none."""
+        if projections is not None and getattr(self.generator, "default_projections", None) is None:
+            raise MelismaError("this model has no mel projections; leave projections out (only spectral models do)")
+        if projections is not None and projections < 0:
+            raise MelismaError(f"projections {projections} is negative; 0 turns them off")
+        return projections
+
+    def f0_for_model(self, f0_hz: np.ndarray) -> Tensor | None:
+        """``(batch, frames)`` under the model's F0 contract, as a tensor; warns once outside its range."""
+        if not self.uses_f0:
+            return None
+        self._warn_outside_range(f0_hz)
+        if self.generator.f0_contract == "interpolated":
+            f0_hz = interpolate_unvoiced(f0_hz)
+        return torch.tensor(np.asarray(f0_hz, dtype=np.float32))
+
+    def _warn_outside_range(self, f0_hz: np.ndarray) -> None:
+        voiced = f0_hz[f0_hz > 0]
+        if self._warned or self.info.f0_range_hz is None or voiced.size == 0:
+            return
+        low, high = self.info.f0_range_hz
+        if voiced.min() < low / _OUTSIDE_RANGE or voiced.max() > high * _OUTSIDE_RANGE:
+            self._warned = True
+            warnings.warn(
+                f"F0 goes from {voiced.min():.0f} to {voiced.max():.0f} Hz; {self.info.name} was trained on {low:.0f} "
+                f"to {high:.0f} Hz and may sound worse outside",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _recording(audio: np.ndarray | Tensor) -> np.ndarray:
+    """``(channels, samples)`` float32; refuses other shapes, integers and NaN."""
+    samples = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
+    if samples.ndim not in (1, 2):
+        raise MelismaError(f"audio must be (samples,) or (channels, samples), not {samples.shape}")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise MelismaError(f"audio must be float with full scale 1, not {samples.dtype}; divide 16-bit values by 32768")
+    rows = np.atleast_2d(samples).astype(np.float32)
+    if rows.shape[0] > 16 and rows.shape[0] > rows.shape[1]:
+        raise MelismaError(f"audio of shape {samples.shape} looks like (samples, channels); transpose it")
+    if not np.isfinite(rows).all():
+        raise MelismaError("the audio holds NaN or Inf; repair or export it again")
+    return rows
+
+
+def load(
+    name_or_path: str | Path,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> Vocoder:
+    """Load a vocoder.
+
+    Args:
+        name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
+            any format that melisma reads; what it is, is recognised by its content.
+        device: ``auto`` takes a CUDA device where there is one.
+        precision: ``auto`` is float32.
+
+    Raises:
+        MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.
+    """
+    chosen = _device(device)
+    exact: Precision = "bfloat16" if lookup(_PRECISIONS, precision, "precision") == "bfloat16" else "float32"
+    if str(name_or_path) == ANALYTIC:
+        from melisma.generators.spectral import analytic
+
+        return Vocoder(analytic(OPENVPI_44K), Info(ANALYTIC, ANALYTIC), None, chosen, exact)
+    path = model_path(name_or_path)
+    from melisma.interop import load_checkpoint
+
+    loaded: Any = load_checkpoint(path)
+    info = Info(str(name_or_path), loaded.kind, getattr(loaded, "f0_range_hz", None), getattr(loaded, "details", {}))
+    return Vocoder(loaded.generator, info, getattr(loaded, "speakers", None), chosen, exact)
+
+
+_PRECISIONS = {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16"}
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """The file of a model: a shipped one by name, else the path itself; neither is an error with a suggestion."""
+    path = SHIPPED.get(str(name_or_path), Path(name_or_path))
+    if not path.exists():
+        names = [*SHIPPED, ANALYTIC]
+        if str(name_or_path) in SHIPPED:
+            raise MelismaError(f"{name_or_path}: its weights are not in this installation ({path}); install it again")
+        raise MelismaError(
+            f"{name_or_path}: no such model or file; known models: {', '.join(names)}"
+            f"{suggest(str(name_or_path), names)}"
+        )
+    return path
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise MelismaError(f"unknown device {device!r}; use auto, cpu or cuda") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise MelismaError("no CUDA device is available; use device='cpu' or 'auto'")
+    return chosen
