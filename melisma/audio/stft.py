@@ -6,6 +6,7 @@ centred between samples (``hop / 2``) rather than on them.
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +51,34 @@ def spectra(padded: Tensor, n_fft: int, hop_length: int, win_length: int | None 
     if win_length < n_fft:
         left = (n_fft - win_length) // 2
         window = F.pad(window, (left, n_fft - win_length - left))
-    frames = padded.unfold(-1, n_fft, hop_length) * window
-    return torch.fft.rfft(frames)
+    if padded.requires_grad and n_fft % hop_length == 0 and not torch.compiler.is_compiling():
+        return _Spectra.apply(padded, window, hop_length)
+    return torch.fft.rfft(padded.unfold(-1, n_fft, hop_length) * window)
+
+
+class _Spectra(torch.autograd.Function):
+    """Framing, window and FFT with a cheap gradient.
+
+    The gradient of a real FFT is a real inverse FFT, that of framing an overlap-add; autograd's own are a complex FFT of
+    the full length and a scatter, which together cost more than the rest of a training step's loss.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, window: Tensor, hop_length: int) -> Tensor:
+        ctx.save_for_backward(window)
+        ctx.hop_length, ctx.samples = hop_length, padded.shape[-1]
+        return torch.fft.rfft(padded.unfold(-1, window.shape[0], hop_length) * window)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (window,) = ctx.saved_tensors
+        n_fft = window.shape[0]
+        half = gradients[0] * (n_fft / 2)
+        half[..., 0] *= 2
+        if n_fft % 2 == 0:
+            half[..., -1] *= 2
+        padded = overlap_add(torch.fft.irfft(half, n=n_fft) * window, ctx.hop_length)
+        return F.pad(padded, (0, ctx.samples - padded.shape[-1])), None, None
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:

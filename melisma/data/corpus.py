@@ -1,0 +1,236 @@
+"""A training corpus in memory-mapped arrays: audio, F0 and the same voice at another pitch.
+
+``build_corpus`` reads the clips of a manifest once; :class:`Corpus` then serves random crops. Beside each clip stands a
+version of it that WORLD (Morise et al. 2016) sang at another pitch, frame by frame in step with it: its mel with the
+original as target teaches a generator what to do when the mel and the F0 disagree, which is what every pitch shift is.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from melisma.audio.io import load_training_audio
+from melisma.errors import MelismaError
+from melisma.f0 import estimate_f0
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a corpus.
+
+    Attributes:
+        name: path or name.
+        kind: ``singing``, ``speech`` or ``made``.
+        start_frame: where it begins in the arrays, in frames.
+        frames: its length.
+        band_hz: nothing above this is real.
+        mismatch: semitones of the WORLD version, 0 where there is none.
+    """
+
+    name: str
+    kind: str
+    start_frame: int
+    frames: int
+    band_hz: float
+    mismatch: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """One recording to take in: name, kind, samples, real band in Hz, and F0 where it is known."""
+
+    name: str
+    kind: str
+    audio: Array
+    band_hz: float
+    f0_hz: Array | None = None
+
+
+def held_out(path: Path) -> set[str]:
+    """Relative paths that a held-out list names; see ``recipes/heldout.txt``."""
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#"))
+    return {line.split(" ")[0] for line in lines}
+
+
+def real_band_hz(note: str, sample_rate: int) -> float:
+    """What a manifest row's note and rate say about the highest real frequency."""
+    for mark, band in (("11.6 kHz", 11600.0), ("16 kHz", 16000.0), ("20.3 kHz", 20300.0)):
+        if mark in note:
+            return band
+    return sample_rate / 2 * 0.95
+
+
+def manifest_sources(folder: Path, excluded: set[str], sample_rate: int) -> Iterator[Source]:
+    """Clips of ``folder/manifest.json`` that are not excluded, at the corpus' rate."""
+    for row in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+        if row["path"] in excluded:
+            continue
+        audio = load_training_audio(folder / row["path"], sample_rate, channel="mean")
+        yield Source(row["path"], row["kind"], audio, real_band_hz(row["note"], row["sample_rate"]))
+
+
+def shifted_by_world(audio: Array, f0_hz: Array, sample_rate: int, hop_length: int, semitones: float) -> Array:
+    """The clip sung at another pitch with its own envelope and timing, ``(samples,)`` float32."""
+    import pyworld
+
+    period_ms = 1000.0 * hop_length / sample_rate
+    # The frames are centred between samples, WORLD's on them: put half a hop in front, take it away afterwards.
+    times = np.arange(len(f0_hz) + 1) * period_ms / 1000.0
+    double = np.concatenate([np.zeros(hop_length // 2), audio.astype(np.float64), np.zeros(hop_length)])
+    curve = np.concatenate([f0_hz[:1], f0_hz]).astype(np.float64)
+    envelope = pyworld.cheaptrick(double, curve, times, sample_rate)
+    aperiodicity = pyworld.d4c(double, curve, times, sample_rate)
+    moved = pyworld.synthesize(curve * 2.0 ** (semitones / 12), envelope, aperiodicity, sample_rate, period_ms)
+    start = hop_length // 2
+    out = np.zeros(len(audio), dtype=np.float32)
+    moved = moved[start : start + len(audio)]
+    out[: len(moved)] = moved
+    return out
+
+
+def draw_mismatch(rng: np.random.Generator) -> float:
+    """Semitones of mismatch: large shifts as users make them, small ones as a singer's detuning."""
+    if rng.random() < 0.35:
+        return float(rng.choice([-1.0, 1.0]) * rng.uniform(0.15, 1.2))
+    return float(rng.uniform(-12.0, 12.0))
+
+
+def build_corpus(
+    folder: Path,
+    sources: Iterator[Source],
+    sample_rate: int,
+    hop_length: int,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Write ``audio.i16``, ``mismatch.i16``, ``f0.f32`` and ``clips.json`` into ``folder``.
+
+    Audio is stored with 16 bits; a clip's length is rounded down to whole frames.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    clips: list[Clip] = []
+    start = 0
+    with (
+        (folder / "audio.i16").open("wb") as audio_file,
+        (folder / "mismatch.i16").open("wb") as mismatch_file,
+        (folder / "f0.f32").open("wb") as f0_file,
+    ):
+        for source in sources:
+            frames = len(source.audio) // hop_length
+            if frames < 16:
+                continue
+            audio = source.audio[: frames * hop_length]
+            audio = audio * min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))
+            known = source.f0_hz
+            f0_hz = estimate_f0(audio, sample_rate, hop_length)[:frames] if known is None else known[:frames]
+            semitones = draw_mismatch(rng) if (f0_hz > 0).any() else 0.0
+            other = shifted_by_world(audio, f0_hz, sample_rate, hop_length, semitones) if semitones else audio
+            for file, samples in ((audio_file, audio), (mismatch_file, other)):
+                file.write(np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            f0_file.write(f0_hz.astype("<f4").tobytes())
+            clips.append(Clip(source.name, source.kind, start, frames, source.band_hz, semitones))
+            start += frames
+            progress(source.name)
+    header = {"sample_rate": sample_rate, "hop_length": hop_length, "clips": [asdict(clip) for clip in clips]}
+    (folder / "clips.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One training example of ``frames + 2 * margin`` frames.
+
+    Attributes:
+        reference: target audio, ``((frames + 2 margin) * hop,)`` float32.
+        source: audio whose mel is the input: the reference, or the same at another pitch.
+        f0_hz: F0 of the reference, ``(frames + 2 margin,)``.
+        band_hz: nothing of the reference above this is real.
+    """
+
+    reference: Array
+    source: Array
+    f0_hz: Array
+    band_hz: float
+
+
+class Corpus:
+    """Random crops of one or more built corpora.
+
+    Args:
+        folders: what :func:`build_corpus` wrote; all at one rate and hop.
+        shares: how often each kind of clip is drawn, ``{"singing": 0.3, ...}``; kinds that are not there are left out.
+    """
+
+    def __init__(self, folders: list[Path], shares: dict[str, float]) -> None:
+        self.parts: list[tuple[Array, Array, Array, list[Clip]]] = []
+        rates = set()
+        for folder in folders:
+            if not (folder / "clips.json").exists():
+                raise MelismaError(f"{folder} holds no corpus (clips.json is missing); make it with recipes/corpus.py")
+            header = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
+            rates.add((header["sample_rate"], header["hop_length"]))
+            audio, other = (np.memmap(folder / name, dtype="<i2", mode="r") for name in ("audio.i16", "mismatch.i16"))
+            f0_hz = np.memmap(folder / "f0.f32", dtype="<f4", mode="r")
+            self.parts.append((audio, other, f0_hz, [Clip(**row) for row in header["clips"]]))
+        if len(rates) != 1:
+            raise MelismaError(f"corpora of different rates or hops cannot be mixed: {sorted(rates)}")
+        self.sample_rate, self.hop_length = rates.pop()
+        index = [(part, clip) for part, (*_, clips) in enumerate(self.parts) for clip in clips]
+        kinds = {kind: sum(clip.frames for _, clip in index if clip.kind == kind) for kind in shares}
+        weights = np.array([shares.get(c.kind, 0.0) * c.frames / max(1, kinds.get(c.kind, 0)) for _, c in index])
+        if weights.sum() == 0:
+            raise MelismaError(f"no clip of the kinds {', '.join(shares)} in {', '.join(map(str, folders))}")
+        self.index, self.weights = index, weights / weights.sum()
+
+    def crop(self, rng: np.random.Generator, frames: int, mismatch: float, resample: float) -> Crop:
+        """Draw one example of ``frames`` frames.
+
+        Args:
+            rng: the only source of chance.
+            frames: length.
+            mismatch: probability that the input mel is that of another pitch.
+            resample: probability that pitch and formants are moved together by resampling with 0.6 to 1.8.
+        """
+        part, clip = self.index[int(rng.choice(len(self.index), p=self.weights))]
+        audio, other, f0_hz, _ = self.parts[part]
+        use_other = clip.mismatch != 0.0 and rng.random() < mismatch
+        ratio = float(np.exp(rng.uniform(np.log(0.6), np.log(1.8)))) if rng.random() < resample else 1.0
+        needed = int(np.ceil(frames * ratio)) + 2
+        offset = int(rng.integers(0, max(1, clip.frames - needed + 1)))
+        first, last = clip.start_frame + offset, clip.start_frame + min(clip.frames, offset + needed)
+        window = slice(first * self.hop_length, last * self.hop_length)
+        curve = np.asarray(f0_hz[first:last])
+        gain = min(10.0 ** (rng.uniform(-20.0, 4.0) / 20.0), 0.99 / max(1e-3, np.abs(audio[window]).max() / 32768.0))
+        pieces = []
+        for samples in (audio, other) if use_other else (audio,):
+            piece = samples[window].astype(np.float32) * np.float32(gain / 32768.0)
+            if ratio != 1.0:
+                piece = soxr.resample(piece, self.sample_rate * ratio, self.sample_rate, quality="HQ")
+            pieces.append(_fit(piece, frames * self.hop_length))
+        if ratio != 1.0:
+            curve = _stretch(curve, ratio, frames)
+        return Crop(pieces[0], pieces[-1], _fit(curve, frames), min(clip.band_hz * ratio, self.sample_rate / 2))
+
+
+def _fit(values: Array, length: int) -> Array:
+    out = np.zeros(length, dtype=np.float32)
+    out[: min(length, len(values))] = values[:length]
+    return out
+
+
+def _stretch(f0_hz: Array, ratio: float, frames: int) -> Array:
+    """F0 of a clip that plays ``ratio`` times as fast, at the frame centres."""
+    position = (np.arange(frames) + 0.5) * ratio - 0.5
+    voiced = f0_hz > 0
+    nearest = np.clip(np.round(position).astype(int), 0, len(f0_hz) - 1)
+    if not voiced.any():
+        return np.zeros(frames, dtype=np.float32)
+    where = np.flatnonzero(voiced)
+    smooth = np.exp(np.interp(position, where, np.log(f0_hz[where]))) * ratio
+    return np.where(voiced[nearest], smooth, 0.0).astype(np.float32)

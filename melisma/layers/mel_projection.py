@@ -1,0 +1,167 @@
+"""Mel projection: move audio towards a wanted log-mel, without learned weights.
+
+One round measures the log-mel of the audio, spreads the difference over the FFT bins as a gain and resynthesises. A gate
+closes it where the wanted mel was made at another pitch, or is blurred: there it would impose the wrong fine structure.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melisma.audio.mel import MelContract, compress, filterbank, hz_to_mel, mel_spectrum, mel_to_hz
+from melisma.audio.stft import hann, overlap_add, pad_signal, spectra
+
+# A round changes no band by more than this many nepers.
+MAX_STEP = 1.5
+# The gate looks at the lowest bands, where single harmonics show.
+GATE_BANDS = 64
+GATE_SMOOTHING_BANDS = 11
+GATE_SMOOTHING_FRAMES = 13
+
+
+def band_centres_hz(mel: MelContract) -> np.ndarray:
+    """Centre frequency of every mel band, ``(n_mels,)`` in Hz."""
+    lowest, highest = hz_to_mel(np.array([mel.fmin, mel.highest_hz]), mel.scale)
+    return mel_to_hz(np.linspace(lowest, highest, mel.n_mels + 2), mel.scale)[1:-1]
+
+
+@lru_cache(maxsize=16)
+def _spread(mel: MelContract, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Linear interpolation from band centres to the bins of an FFT, ``(n_mels, n_fft // 2 + 1)``; edges hold."""
+    centres = band_centres_hz(mel)
+    bins = np.linspace(0.0, mel.sample_rate / 2, n_fft // 2 + 1)
+    position = np.interp(bins, centres, np.arange(mel.n_mels))
+    lower = np.minimum(np.floor(position).astype(int), mel.n_mels - 2) if mel.n_mels > 1 else np.zeros(len(bins), int)
+    weights = np.zeros((mel.n_mels, len(bins)))
+    share = position - lower
+    weights[lower, np.arange(len(bins))] = 1.0 - share
+    if mel.n_mels > 1:
+        weights[lower + 1, np.arange(len(bins))] = share
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def spread_to_bins(bands: Tensor, mel: MelContract, n_fft: int) -> Tensor:
+    """Interpolate ``(..., n_mels)`` values to FFT bins, ``(..., n_fft // 2 + 1)``."""
+    return bands @ _spread(mel, n_fft, bands.device, bands.dtype)
+
+
+def natural(log_mel_values: Tensor, mel: MelContract) -> Tensor:
+    """A log-mel of the contract's base as natural logarithm."""
+    return log_mel_values if mel.log_base == "e" else log_mel_values * 2.302585092994046
+
+
+def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
+    """Natural log-mel ``(batch, frames, n_mels)`` of a complex spectrum under the contract."""
+    energy = spectrum.real.square() + spectrum.imag.square()
+    magnitude = (energy + max(mel.magnitude_epsilon, 1e-14)).pow(mel.power / 2)
+    return natural(compress(mel_spectrum(magnitude, mel), mel), mel)
+
+
+def _smooth(values: Tensor, width: int) -> Tensor:
+    """Moving average over the last axis of ``(batch, rows, columns)``, edges averaged over what is there."""
+    return F.avg_pool1d(values, width, stride=1, padding=width // 2, count_include_pad=False)
+
+
+@lru_cache(maxsize=16)
+def _bands_per_cent(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """How many bands a partial at each of the lowest bands moves when the pitch rises by one cent."""
+    centres = band_centres_hz(mel)[:GATE_BANDS]
+    per_octave = centres * np.log(2.0) / np.gradient(centres)
+    with torch.inference_mode(False):
+        return torch.tensor(per_octave / 1200.0, device=device, dtype=dtype)
+
+
+def pitch_gate(wanted: Tensor, actual: Tensor, voiced: Tensor, mel: MelContract) -> Tensor:
+    """How safe it is to project: 1 where both log-mels show the same pitch, 0 where projecting would undo it.
+
+    The fine structure of both (what is left when the envelope is taken away) is compared in the lowest bands. A least
+    squares fit ``wanted = a * actual + b * d actual / d pitch`` tells the contrast ``a`` (low when the wanted mel is
+    blurred) and the detuning ``b / a`` in cents; a far pitch shows in the correlation.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        actual: the same of the audio before any projection.
+        voiced: ``(batch, frames)``, 1 where F0 is given.
+        mel: the contract of both.
+
+    Returns:
+        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames.
+    """
+    fine = []
+    for values in (wanted, actual):
+        low = values[..., :GATE_BANDS]
+        fine.append(low - _smooth(low, GATE_SMOOTHING_BANDS))
+    target, own = fine
+    moved = -torch.gradient(own, dim=-1)[0] * _bands_per_cent(mel, own.device, own.dtype) * 100.0
+    pairs = ((target, own), (own, own), (target, target), (target, moved), (moved, moved), (own, moved))
+    sums = _smooth(torch.stack([(x * y).sum(-1) for x, y in pairs], dim=1), GATE_SMOOTHING_FRAMES)
+    to, oo, tt, tm, mm, om = sums.unbind(1)
+    correlation = to * torch.rsqrt(oo * tt + 1e-8)
+    determinant = oo * mm - om.square() + 1e-6
+    contrast = (to * mm - tm * om) / determinant
+    detuning = 100.0 * (tm * oo - to * om) / determinant / contrast.clamp(min=0.2)
+    gate = _ramp(correlation, 0.35, 0.55) * _ramp(contrast, 0.3, 0.6) * _ramp(-detuning.abs(), -20.0, -12.0)
+    return (gate * voiced + (1.0 - voiced)).unsqueeze(-1)
+
+
+def _ramp(values: Tensor, zero: float, one: float) -> Tensor:
+    return ((values - zero) / (one - zero)).clamp(0.0, 1.0)
+
+
+class MelProjection:
+    """Projections of one batch onto one wanted log-mel.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        mel: its contract, ``same`` or ``nvstft`` padding.
+    """
+
+    def __init__(self, wanted: Tensor, mel: MelContract) -> None:
+        self.wanted = wanted
+        self.mel = mel
+        frames = wanted.shape[1]
+        window = hann(mel.n_fft, wanted)
+        squares = window.square().expand(1, frames, mel.n_fft)
+        self.window_sum = overlap_add(squares, mel.hop_length).clamp(min=1e-3)
+
+    def analyse(self, audio: Tensor) -> Tensor:
+        """``(batch, samples)`` -> complex ``(batch, frames, n_fft // 2 + 1)`` with the contract's own padding."""
+        padded = pad_signal(audio, *self.mel.pad_amounts(audio.shape[-1]), mode=self.mel.pad_mode)
+        return spectra(padded, self.mel.n_fft, self.mel.hop_length)
+
+    def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
+        """Least-squares inverse of :meth:`analyse` (Griffin & Lim 1984, eq. 6)."""
+        frames = torch.fft.irfft(spectrum) * hann(self.mel.n_fft, self.window_sum)
+        audio = overlap_add(frames, self.mel.hop_length) / self.window_sum
+        left, _ = self.mel.pad_amounts(samples)
+        return audio[:, left : left + samples]
+
+    def __call__(self, audio: Tensor, gate: Tensor, rounds: int) -> Tensor:
+        """Project ``rounds`` times.
+
+        Args:
+            audio: ``(batch, frames * hop_length)``.
+            gate: ``(batch, frames, 1 or n_mels)`` in [0, 1], see :func:`pitch_gate`.
+            rounds: how often.
+
+        Returns:
+            audio of the same shape.
+        """
+        samples = audio.shape[-1]
+        for _ in range(rounds):
+            spectrum = self.analyse(audio)
+            step = (self.wanted - mel_of(spectrum, self.mel)).clamp(-MAX_STEP, MAX_STEP) * gate
+            audio = self.synthesise(spectrum * spread_to_bins(step, self.mel, self.mel.n_fft).exp(), samples)
+        return audio
+
+
+def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
+    """Natural log of the expected mel of unit white noise, ``(n_mels,)``: what a level of 1 looks like in each band."""
+    energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length
+    # E|X| of a complex Gaussian of that power is sqrt(pi / 4 * power); E|X|^2 is the power.
+    level = (0.7853981633974483 * energy) ** 0.5 if mel.power == 1.0 else energy ** (mel.power / 2)
+    return (filterbank(mel, like).sum(dim=1) * level).clamp(min=1e-12).log()

@@ -1,0 +1,6 @@
+"""``python -m melisma.training RECIPE.yaml FOLDER``; under ``torchrun`` the processes share the gradients."""
+
+from melisma.training.recipe import main
+
+if __name__ == "__main__":
+    main()

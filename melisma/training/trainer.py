@@ -1,0 +1,249 @@
+"""A plain, short trainer for the spectral generator.
+
+One process a core; several (``torchrun --nproc-per-node 2``) share the gradients over gloo. Every draw follows from (seed,
+step, process), so that a run goes on after an interruption as if nothing had happened. Losses: the spectral energy distance on the
+unprojected output, so that the network stands without projection, and a plain distance after a drawn number of projections.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from melisma.audio.mel import log_mel
+from melisma.data.corpus import Corpus, Crop
+from melisma.errors import MelismaError
+from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.losses.spectral import energy_distance, spectral_distance
+
+# Frames on each side of a crop whose mel is disturbed by the cut; they are computed and thrown away.
+MARGIN = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run.
+
+    Attributes:
+        generator: the model.
+        corpora: folders that ``build_corpus`` wrote.
+        shares: how often each kind of clip is drawn.
+        steps: batches in all.
+        batch: crops a process and step.
+        frames: mel frames a crop.
+        learning_rate: the highest; reached after ``warmup`` steps, then a cosine to a hundredth.
+        warmup: steps.
+        weight_decay: of AdamW.
+        clip_norm: largest gradient norm.
+        ema: share of the running average of the weights that is kept each step.
+        mismatch: share of crops whose mel was sung at another pitch.
+        resample: share of crops that are resampled to other pitches and formants.
+        resolutions: FFT sizes of the losses; each step draws ``resolutions_a_step`` of them.
+        resolutions_a_step: see ``resolutions``.
+        repulsion: of the energy distance, 0 to 1.
+        projections: numbers of projections that are drawn from, with equal chances.
+        projected_weight: weight of the loss after projection.
+        seed: of all draws.
+        save_every: steps between checkpoints.
+    """
+
+    generator: SpectralConfig
+    corpora: tuple[str, ...]
+    shares: dict[str, float]
+    steps: int
+    batch: int = 8
+    frames: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    mismatch: float = 0.3
+    resample: float = 0.5
+    resolutions: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
+    resolutions_a_step: int = 2
+    repulsion: float = 1.0
+    projections: tuple[int, ...] = (0, 1, 2, 4)
+    projected_weight: float = 0.5
+    seed: int = 0
+    save_every: int = 250
+    start_from: str | None = field(default=None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops as tensors: audio ``(batch, samples)``, features ``(batch, n_mels, frames)``, F0 ``(batch, frames)``."""
+
+    reference: Tensor
+    features: Tensor
+    f0_hz: Tensor
+    band_hz: Tensor
+
+
+def collate(crops: list[Crop], config: SpectralConfig) -> Batch:
+    """Mels on the fly from crops with margins, which are cut off."""
+    mel = config.mel
+    source = torch.from_numpy(np.stack([crop.source for crop in crops]))
+    reference = torch.from_numpy(np.stack([crop.reference for crop in crops]))
+    inner = slice(MARGIN * mel.hop_length, -MARGIN * mel.hop_length)
+    return Batch(
+        reference=reference[:, inner],
+        features=log_mel(source, mel)[..., MARGIN:-MARGIN],
+        f0_hz=torch.from_numpy(np.stack([crop.f0_hz for crop in crops]))[:, MARGIN:-MARGIN],
+        band_hz=torch.tensor([crop.band_hz for crop in crops]),
+    )
+
+
+def draw_batch(corpus: Corpus, recipe: Recipe, step: int, rank: int) -> Batch:
+    """The batch of a step on a process: a pure function of (seed, step, rank)."""
+    rng = np.random.default_rng([recipe.seed, step, rank])
+    frames = recipe.frames + 2 * MARGIN
+    crops = [corpus.crop(rng, frames, recipe.mismatch, recipe.resample) for _ in range(recipe.batch)]
+    return collate(crops, recipe.generator)
+
+
+def loss_terms(generator: Spectral, batch: Batch, recipe: Recipe, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Both losses of one batch; noise is drawn from torch's generator."""
+    mel, rate = recipe.generator.mel, recipe.generator.mel.sample_rate
+    wanted = batch.features.transpose(1, 2)
+    phase = torch.rand(batch.f0_hz.shape[0], 1)
+    excitation = generator.excite(batch.f0_hz, phase)
+    masks = generator.masks(wanted, batch.f0_hz, excitation)
+    draws = tuple(generator.render(masks, excitation, generator.noise(batch.f0_hz, None)) for _ in range(2))
+    sizes = rng.choice(recipe.resolutions, recipe.resolutions_a_step, replace=False).tolist()
+    plain = [energy_distance(draws, batch.reference, n, batch.band_hz, rate, recipe.repulsion) for n in sizes]  # type: ignore[arg-type]
+    terms = {"unprojected": torch.stack(plain).mean()}
+    rounds = int(rng.choice(recipe.projections))
+    if rounds and recipe.projected_weight:
+        projected = generator.project(draws[0], wanted, excitation.voiced, rounds)
+        parts = [spectral_distance(projected, batch.reference, n, batch.band_hz, rate) for n in sizes]
+        parts.append((log_mel(projected, mel) - batch.features).abs().mean())
+        terms["projected"] = recipe.projected_weight * torch.stack(parts).mean()
+    return terms
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine to a hundredth."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+class Trainer:
+    """State of a run and its loop.
+
+    Args:
+        recipe: what to train.
+        folder: where ``state.pt`` and ``log.jsonl`` are kept; a run found there goes on.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.corpus = Corpus([Path(path) for path in recipe.corpora], recipe.shares)
+        torch.manual_seed(recipe.seed)
+        self.generator = Spectral(recipe.generator)
+        self.average = Spectral(recipe.generator)
+        self.optimizer = torch.optim.AdamW(
+            self.generator.parameters(), lr=recipe.learning_rate, betas=(0.8, 0.99), weight_decay=recipe.weight_decay
+        )
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        state = folder / "state.pt"
+        if state.exists():
+            self.restore(torch.load(state, weights_only=True))
+        elif recipe.start_from is not None:
+            weights = torch.load(recipe.start_from, weights_only=True)["average"]
+            self.generator.load_state_dict(weights)
+            self.average.load_state_dict(weights)
+        else:
+            self.average.load_state_dict(self.generator.state_dict())
+
+    def restore(self, state: dict) -> None:
+        """Go on from a checkpoint of this trainer."""
+        self.generator.load_state_dict(state["generator"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        """Write ``state.pt`` by rename."""
+        if self.rank != 0:
+            return
+        state = {
+            "generator": self.generator.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        temporary = self.folder / "state.pt.part"
+        torch.save(state, temporary)
+        temporary.replace(self.folder / "state.pt")
+
+    def train_step(self) -> dict[str, float]:
+        """One step: draw, loss, gradients (averaged over processes), update, running average."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, self.step, self.rank, 1])
+        torch.manual_seed(int(rng.integers(2**62)))
+        batch = draw_batch(self.corpus, recipe, self.step, self.rank)
+        shared = np.random.default_rng([recipe.seed, self.step, 2])  # the same resolutions and rounds on all processes
+        terms = loss_terms(self.generator, batch, recipe, shared)
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            raise MelismaError(f"the loss of step {self.step} is not finite; the checkpoint before it is kept")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.average_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), recipe.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step)
+        self.optimizer.step()
+        keep = min(recipe.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            pairs = (list(self.average.parameters()), list(self.generator.parameters()))
+            torch._foreach_lerp_(*pairs, weight=1.0 - keep)
+        self.step += 1
+        return {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()}
+
+    def average_gradients(self) -> None:
+        """Mean of the gradients over all processes, in one message."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return
+        gradients = [parameter.grad for parameter in self.generator.parameters() if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+    def run(self) -> None:
+        """Train to the end; Ctrl-C saves first."""
+        since, window = time.monotonic(), []
+        try:
+            while self.step < self.recipe.steps:
+                window.append(self.train_step())
+                if self.step % 25 == 0:
+                    self.log(window, (time.monotonic() - since) / len(window))
+                    since, window = time.monotonic(), []
+                if self.step % self.recipe.save_every == 0:
+                    self.save()
+        finally:
+            self.save()
+
+    def log(self, window: list[dict[str, float]], seconds: float) -> None:
+        """Append the means of some steps to ``log.jsonl`` and print them."""
+        if self.rank != 0:
+            return
+        names = sorted({name for row in window for name in row})
+        means = {name: round(float(np.mean([row[name] for row in window if name in row])), 4) for name in names}
+        row = {"step": self.step, **means, "seconds_a_step": round(seconds, 3)}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(row, flush=True)
