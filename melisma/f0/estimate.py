@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from melisma.f0.dio import DIO
 from melisma.f0.harvest import HARVEST
 from melisma.f0.raw import Estimator, RawF0, frame_times, read_at
 from melisma.f0.refine import stonemask
-from melisma.f0.swift import LARGEST_GAIN, QUIET_PEAK, SWIFT_F0
+from melisma.f0.swift import SWIFT_F0
 
 ESTIMATORS: dict[str, Estimator] = {"swift-f0": SWIFT_F0, "harvest": HARVEST, "dio": DIO}
 DEFAULT_METHOD = "swift-f0"
@@ -23,6 +24,9 @@ BLOCK_SECONDS = 30
 CONTEXT_SECONDS = 1
 # Shorter audio is padded with silence: the estimators need a few periods.
 SHORTEST_SECONDS = 0.1
+# A quiet recording is raised to this peak, by at most this gain: SwiftF0 silences what peaks below 1e-3.
+QUIET_PEAK = 0.3
+LARGEST_GAIN = 300.0
 # Below this peak (-100 dB) there is nothing to find.
 SILENT_PEAK = 1e-5
 
@@ -80,7 +84,8 @@ def estimate_f0(
         shortfall = math.ceil(SHORTEST_SECONDS * sample_rate) - len(piece)
         piece = np.pad(piece, (0, max(0, shortfall)))
         times_here = times_s[here] - start / sample_rate
-        found = read_at(estimator.estimate(piece, sample_rate, low, high), times_here)
+        heard = piece + dither(start, len(piece), estimator.dither) if estimator.dither > 0 else piece
+        found = read_at(estimator.estimate(heard, sample_rate, low, high), times_here)
         f0_hz[here] = stonemask(piece, sample_rate, found, times_here) if refine else found
     return f0_hz.astype(np.float32)
 
@@ -89,12 +94,26 @@ def level_gain(signal: np.ndarray) -> float:
     """Gain that raises a quiet recording to where the estimators work; 0 for silence; NaN and infinity are refused."""
     peak = 0.0
     for start in range(0, signal.size, 1 << 20):
-        peak = max(peak, float(np.abs(signal[start : start + (1 << 20)]).max()))
-        if not math.isfinite(peak):
+        here = float(np.abs(signal[start : start + (1 << 20)]).max())
+        peak = max(peak, here)
+        if not math.isfinite(here):
             raise MelismaError("the audio holds NaN or infinite samples; repair the file first")
     if peak < SILENT_PEAK:
         return 0.0
     return min(LARGEST_GAIN, QUIET_PEAK / peak) if peak < QUIET_PEAK else min(1.0, 1.0 / peak)
+
+
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    noise = np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
+    noise.setflags(write=False)
+    return noise
+
+
+def dither(start: int, samples: int, level: float) -> np.ndarray:
+    """Noise that depends on the position in the whole signal only: ``(samples,)`` float32."""
+    noise = _noise()
+    return np.float32(level) * np.resize(np.roll(noise, -(start % len(noise))), samples)
 
 
 def blocks(samples: int, sample_rate: int, step_s: Fraction) -> list[tuple[int, int, int, int]]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from melisma.audio.f0_curve import sample_curve
 from melisma.errors import MelismaError
 
 
@@ -32,12 +33,14 @@ class Estimator:
         step_s: distance of the grid's points in seconds; blocks of long audio begin on multiples of it.
         lowest_hz: lowest F0 that it can find.
         highest_hz: highest F0 that it can find.
+        dither: standard deviation of white noise that is added to what it hears.
     """
 
     estimate: Callable[[np.ndarray, int, float, float], RawF0]
     step_s: Fraction
     lowest_hz: float
     highest_hz: float
+    dither: float = 0.0
 
 
 def frame_count(samples: int, hop_length: int, padding: Literal["same", "nvstft", "centre"] = "same") -> int:
@@ -56,20 +59,15 @@ def frame_times(
 
 
 def read_at(raw: RawF0, times_s: np.ndarray) -> np.ndarray:
-    """F0 at given times, float64: voiced where the nearest point is, log-linear between voiced neighbours only.
+    """F0 at given times, float64: :func:`sample_curve`, but the nearest point where the pitch leaps between two points.
 
-    Beside an unvoiced point the nearest voiced one is held; beyond the ends the end points are.
+    A leap of more than a third of an octave is a new note, not a glide.
     """
-    if raw.times_s.size == 0:
-        return np.zeros(len(times_s))
-    right = np.clip(np.searchsorted(raw.times_s, times_s), 0, raw.times_s.size - 1)
-    left = np.maximum(right - 1, 0)
-    width = np.maximum(raw.times_s[right] - raw.times_s[left], 1e-9)
-    share = np.clip((times_s - raw.times_s[left]) / width, 0.0, 1.0)
-    low, high = raw.f0_hz[left], raw.f0_hz[right]
-    nearest = np.where(share < 0.5, low, high)
-    both = (low > 0) & (high > 0)
-    # A leap of more than a third of an octave is a new note, not a glide between two points.
-    near = both & (np.abs(np.log2(np.maximum(high, 1.0) / np.maximum(low, 1.0))) < 1.0 / 3.0)
-    logs = np.log(np.maximum(low, 1e-3)) * (1.0 - share) + np.log(np.maximum(high, 1e-3)) * share
-    return np.where(near, np.exp(logs), nearest)
+    times, f0_hz = raw.times_s, raw.f0_hz
+    line = sample_curve(times, f0_hz, times_s)
+    if times.size < 2:
+        return line
+    after = np.clip(np.searchsorted(times, times_s), 1, times.size - 1)
+    low, high = f0_hz[after - 1], f0_hz[after]
+    leap = np.abs(np.log2(np.maximum(high, 1.0) / np.maximum(low, 1.0))) > 1.0 / 3.0
+    return np.where(leap, np.where(times_s - times[after - 1] < times[after] - times_s, low, high), line)

@@ -15,11 +15,9 @@ from melisma.f0.raw import Estimator, RawF0
 if TYPE_CHECKING:
     from swift_f0 import SwiftF0
 
-# The confidence is calibrated by the package's authors so that a point is voiced from here on.
-VOICED_CONFIDENCE = 0.5
-# Its own gate silences points whose audio peaks below 1e-3: quiet recordings are raised to this peak first.
-QUIET_PEAK = 0.1
-LARGEST_GAIN = 100.0
+# The package calls a point voiced from 0.5 on. On WORLD copies of ten voices, whose voicing is known, 0.3 finds 5 %
+# more of the voiced frames at 1 % more false ones, and notes above 1500 Hz stay whole.
+VOICED_CONFIDENCE = 0.3
 
 
 @lru_cache(maxsize=1)
@@ -36,4 +34,6 @@ def estimate(audio: np.ndarray, sample_rate: int, fmin: float, fmax: float) -> R
     return RawF0(result.timestamps, np.where(voiced, result.pitch_hz, 0.0))
 
 
-SWIFT_F0 = Estimator(estimate, step_s=Fraction(256, 16000), lowest_hz=46.875, highest_hz=2093.75)
+# Digital silence between the harmonics of a made signal is nothing the model was trained on, and pure tones go
+# unvoiced: noise at -80 dB mends it.
+SWIFT_F0 = Estimator(estimate, step_s=Fraction(256, 16000), lowest_hz=46.875, highest_hz=2093.75, dither=1e-4)
