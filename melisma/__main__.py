@@ -1,0 +1,7 @@
+"""``python -m melisma``: the command line."""
+
+import sys
+
+from melisma.cli import main
+
+sys.exit(main())

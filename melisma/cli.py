@@ -1,0 +1,212 @@
+"""The command line: parse, call, report; what the commands do stands in ``melisma.commands``.
+
+Exit codes: 0 done, 1 failed (one line on stderr with the cure), 2 wrong usage. ``--debug`` shows the traceback.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from melisma.errors import MelismaError
+
+Out = Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
+DESCRIPTION = (
+    "melisma: a neural vocoder for singing. A recording in, the same voice at another pitch, key or speed out. "
+    "Any command takes --debug, which shows the traceback of an error."
+)
+
+
+def resynth(
+    source: Annotated[Positional[Path], arg(metavar="IN")],
+    out: Out,
+    shift: float = 0.0,
+    f0: Path | None = None,
+    speed: float = 1.0,
+    model: str = "melisma-44k",
+    projections: int | None = None,
+    seed: int = 0,
+    f0_method: str | None = None,
+    plot: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Sing a recording again: same rate, channels, length and level, at another pitch or speed where wanted.
+
+    Args:
+        source: wav, flac, ogg, opus or mp3; any rate from 8 to 192 kHz, any length.
+        out: file to write; its suffix decides the format.
+        shift: semitones, may be fractional.
+        f0: F0 of the recording from a file (.npy, .npz, .pt, .csv or .txt) instead of estimating it.
+        speed: 2 is twice as fast; the pitch stays.
+        model: melisma-44k, analytic (no weights), or a checkpoint of any format that melisma reads.
+        projections: rounds of mel projection; more is closer to the recording and slower, 0 is off.
+        seed: of the noise; the same seed gives the same audio.
+        f0_method: swift-f0, harvest or dio.
+        plot: draw spectrograms of input and output with their F0 into this .png.
+        device: auto, cpu or cuda.
+    """
+    from melisma.commands import resynth as command
+
+    command.run(source, out, shift, f0, speed, model, projections, seed, f0_method, plot, device)
+
+
+def synth(
+    features: Annotated[Positional[Path], arg(metavar="FEATURES")],
+    f0: Annotated[Positional[Path], arg(metavar="F0")],
+    out: Out,
+    model: str = "melisma-44k",
+    layout: Literal["auto", "bins-frames", "frames-bins"] = "auto",
+    mel_base: Literal["auto", "e", "10"] = "auto",
+    speaker: int | None = None,
+    projections: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Sing saved features (log-mel or latent) and F0, as acoustic models give them.
+
+    Args:
+        features: .npy, .npz (one array, or one named mel or features) or .pt (tensors only).
+        f0: F0 in Hz, one value a frame, 0 where unvoiced: .npy, .npz, .pt, .csv or .txt.
+        out: file to write; its suffix decides the format.
+        model: melisma-44k, analytic (no weights), or a checkpoint of any format that melisma reads.
+        layout: which axis is which; auto goes by the number of bins that the model needs.
+        mel_base: logarithm of the mel; auto takes the model's own.
+        speaker: number in the model's speaker table.
+        projections: rounds of mel projection, 0 is off.
+        seed: of the noise.
+        device: auto, cpu or cuda.
+    """
+    from melisma.commands import synth as command
+
+    command.run(features, f0, out, model, layout, mel_base, speaker, projections, seed, device)
+
+
+def info(model: Annotated[Positional[str], arg(metavar="MODEL")]) -> None:
+    """Say what a checkpoint is and whether it can be trusted.
+
+    Args:
+        model: a file, or the name of a shipped model.
+    """
+    from melisma.commands import models as command
+
+    command.info(model)
+
+
+def convert(
+    source: Annotated[Positional[Path], arg(metavar="SRC")],
+    target: Annotated[Positional[Path], arg(metavar="DST")],
+) -> None:
+    """Write any checkpoint that melisma reads as one of its own: a safetensors file that says everything about itself.
+
+    Args:
+        source: the checkpoint; its config.json is looked for beside it.
+        target: the .safetensors file to write.
+    """
+    from melisma.commands import models as command
+
+    command.convert(source, target)
+
+
+def evaluate(
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    data: Annotated[Positional[Path], arg(metavar="DATA")],
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
+) -> None:
+    """Measure a model on recordings that it never heard.
+
+    Args:
+        model: melisma-44k, analytic, or a checkpoint.
+        data: folder or manifest of recordings.
+        out: folder for the figures.
+    """
+    from melisma.commands import evaluate as command
+
+    command.run(model, data, out)
+
+
+def train(
+    recipe: Annotated[Positional[Path], arg(metavar="RECIPE")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+) -> None:
+    """Train a recipe; a run that is found in the folder goes on.
+
+    Args:
+        recipe: a .yaml file, see recipes/.
+        folder: where checkpoints and the log go.
+    """
+    from melisma.training.recipe import train as run
+
+    run(recipe, folder)
+
+
+def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo")) -> None:
+    """Make an example recording and sing it again at 0 and +3 semitones, with a picture.
+
+    Args:
+        folder: where the files go.
+    """
+    from melisma.demo import run
+
+    run(folder)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "resynth": resynth,
+    "synth": synth,
+    "info": info,
+    "convert": convert,
+    "evaluate": evaluate,
+    "train": train,
+    "demo": demo,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"] or ["--help"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="melisma", description=DESCRIPTION, args=given)
+    except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        return _failed("interrupted; nothing was written", debug)
+    except MelismaError as error:
+        return _failed(str(error), debug)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        return _failed(
+            f"{error.filename or 'melisma'}: {error.strerror or error}; check the disk and its permissions", debug
+        )
+    except Exception as error:
+        kind = type(error).__name__
+        return _failed(f"unexpected {kind}: {_one_line(error)}; run again with --debug and report it", debug)
+    return 0
+
+
+def _failed(line: str, debug: bool) -> int:
+    if debug:
+        raise
+    print(f"error: {line}", file=sys.stderr)
+    return 1
+
+
+def _one_line(error: object) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {_one_line(message)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

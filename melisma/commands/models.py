@@ -1,0 +1,32 @@
+"""``melisma info`` and ``melisma convert``: what a checkpoint is, and writing it as ours."""
+
+from pathlib import Path
+
+from melisma.errors import MelismaError
+from melisma.inference.files import check_output
+from melisma.inference.vocoder import ANALYTIC, load, model_path
+
+
+def info(model: str) -> None:
+    """Print what a checkpoint is and whether it can be trusted."""
+    if model == ANALYTIC:
+        print("analytic: the spectral generator without weights; signal processing only, nothing to trust")
+        print(f"mel: {load(ANALYTIC).mel}")
+        return
+    from melisma.interop import describe
+
+    path = model_path(model)
+    print(f"{path}:")
+    print(describe(path))
+
+
+def convert(source: Path, target: Path) -> None:
+    """Write any checkpoint that melisma reads as a safetensors file of its own."""
+    if target.suffix != ".safetensors":
+        raise MelismaError(f"{target}: melisma's own models are .safetensors files; name it so")
+    check_output(target)
+    from melisma.interop import load_checkpoint, save_checkpoint
+
+    loaded = load_checkpoint(model_path(source))
+    save_checkpoint(loaded, target)
+    print(f"{target}: {loaded.kind}, {target.stat().st_size / 1e6:.1f} MB")

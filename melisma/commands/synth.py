@@ -1,0 +1,50 @@
+"""``melisma synth``: features and F0 from files."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from melisma.audio.f0_curve import load_f0
+from melisma.audio.io import AudioWriter
+from melisma.commands.show import f0_summary, progress_bar
+from melisma.errors import MelismaError
+from melisma.inference.feature_files import Layout, load_features
+from melisma.inference.files import check_output
+from melisma.inference.vocoder import load
+
+
+def run(
+    features: Path,
+    f0: Path,
+    out: Path,
+    model: str,
+    layout: Layout,
+    mel_base: Literal["auto", "e", "10"],
+    speaker: int | None,
+    projections: int | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Synthesise files and say what was done; see :func:`melisma.cli.synth` for the arguments."""
+    check_output(out)
+    for path in (features, f0):
+        if not path.is_file():
+            raise MelismaError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; name a saved array")
+    vocoder = load(model, device=device)
+    values = load_features(features, vocoder.generator, layout, mel_base)
+    curve = load_f0(f0, vocoder.hop_length / vocoder.sample_rate, values.shape[-1]).squeeze()
+    began = time.perf_counter()
+    with progress_bar(features.name):
+        try:
+            audio = vocoder.synthesize(values, curve, speaker, seed, projections)
+        except MelismaError as error:
+            culprit = f0 if str(error).startswith(("F0", "the F0")) else features
+            raise MelismaError(f"{culprit}: {error}") from error
+        with AudioWriter(out, vocoder.sample_rate, 1, frames=len(audio)) as writer:
+            writer.write(np.atleast_2d(audio))
+    elapsed, seconds = time.perf_counter() - began, len(audio) / vocoder.sample_rate
+    print(f"{out}: {seconds:.2f} s, {vocoder.sample_rate} Hz, mono")
+    print(f0_summary(curve))
+    print(f"time: {elapsed:.1f} s, {seconds / max(elapsed, 1e-9):.1f} x real time")
