@@ -1,8 +1,6 @@
 """The excitation that carries the pitch: sines and noise made from F0 (hn-NSF, Wang et al. 2019).
 
-The public decoders write the same signal in several ways (at the sample rate, at the frame rate with an integer phase
-correction, in single precision). Here it is written once: the phase is accumulated in double precision, in blocks, and
-reduced to one cycle, so that it does not drift however long the note is held.
+The public decoders write the same signal in several ways; here it is written once, over :mod:`melisma.phase`.
 """
 
 import math
@@ -12,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melisma import phase as phases
 from melisma.errors import MelismaError
+from melisma.phase import fraction
 
-_BLOCK = 512  # samples that are summed before the phase is reduced to one cycle
 _STRETCH = 1 << 20  # samples of a long clip that are in work at a time
 _SINGLE_PRECISION_CYCLES = 4096  # so many cycles in single precision are exact to 2.5e-4 of one
 
@@ -35,77 +34,6 @@ class Randomness:
     noise: Tensor | None = None
     feature_noise: Tensor | None = None
     start_phase: Tensor | None = None
-
-
-def fraction(cycles: Tensor) -> Tensor:
-    """The part of a phase within its cycle, in [0, 1]."""
-    return cycles - cycles.floor()
-
-
-def block_phase(cycles: Tensor) -> Tensor:
-    """Accumulate blocks of phase increments without drift.
-
-    Args:
-        cycles: float64 ``(batch, blocks, length)``; the phase since the start of each block, in cycles. The last value
-            of a block is what the block adds.
-
-    Returns:
-        float64 ``(batch, blocks, length)``: the phase since the start of the first block, less whole cycles.
-    """
-    added = fraction(cycles[..., -1])
-    before = fraction(added.cumsum(dim=1) - added)
-    return cycles + before.unsqueeze(-1)
-
-
-def accumulated_phase(f0_hz: Tensor, sample_rate: float) -> Tensor:
-    """Phase of the fundamental, inclusive of each sample's own increment.
-
-    Args:
-        f0_hz: ``(batch, samples)``, Hz.
-        sample_rate: Hz.
-
-    Returns:
-        float64 ``(batch, samples)``, cycles, less whole ones.
-    """
-    batch, samples = f0_hz.shape
-    steps = f0_hz.double() / sample_rate
-    padded = F.pad(steps, (0, -samples % _BLOCK)).reshape(batch, -1, _BLOCK)
-    return fraction(block_phase(padded.cumsum(dim=-1))).reshape(batch, -1)[:, :samples]
-
-
-def held_phase(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
-    """:func:`accumulated_phase` of an F0 that is held through each frame: ``(batch, frames)`` -> float64
-    ``(batch, frames * hop_length)``."""
-    count = torch.arange(1, hop_length + 1, device=f0_hz.device, dtype=torch.float64)
-    cycles = f0_hz.double().unsqueeze(-1) / sample_rate * count
-    return fraction(block_phase(cycles)).reshape(f0_hz.shape[0], -1)
-
-
-def _gliding_cycles(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
-    count = torch.arange(1, hop_length + 1, device=f0_hz.device, dtype=torch.float64)
-    start = (f0_hz.double() / sample_rate).unsqueeze(-1)
-    rise = F.pad(start[:, 1:] - start[:, :-1], (0, 0, 0, 1))
-    return start * count + rise * (0.5 * count * (count - 1) / hop_length)
-
-
-def gliding_phase(f0_hz: Tensor, sample_rate: float, hop_length: int) -> Tensor:
-    """Phase of an F0 that moves linearly from each frame's value to the next one's and is held in the last frame.
-
-    Args and result as for :func:`held_phase`. The phase is quadratic within a frame.
-    """
-    return fraction(block_phase(_gliding_cycles(f0_hz, sample_rate, hop_length))).reshape(f0_hz.shape[0], -1)
-
-
-def phase_before(f0_hz: Tensor, sample_rate: float, hop_length: int, frame: int, gliding: bool = False) -> Tensor:
-    """Cycles sung before a frame of the whole curve, less whole ones: ``(batch, frames)`` -> float64 ``(batch,)``.
-
-    It does not depend on how the curve is cut into pieces.
-    """
-    if gliding:
-        last = _gliding_cycles(f0_hz[:, : frame + 1], sample_rate, hop_length)[:, :frame, -1]
-    else:
-        last = f0_hz[:, :frame].double() / sample_rate * hop_length
-    return fraction(fraction(last).sum(dim=1))
 
 
 def _check_f0(f0_hz: Tensor, length: str) -> None:
@@ -168,18 +96,24 @@ class SineSource(nn.Module):
 
     @torch.no_grad()
     def held(
-        self, f0_hz: Tensor, hop_length: int, randomness: Randomness | None = None
+        self, f0_hz: Tensor, hop_length: int, randomness: Randomness | None = None, framed: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same from an F0 at the frame rate, ``(batch, frames)``, held through each frame's samples.
 
-        Sine mode only; exact at any length, and without a branch on the values, so that it can be exported.
+        Sine mode only, and without a branch on values, so that it can be exported. ``framed`` chooses whose rounding is
+        followed where ``start_phase`` is missing: openvpi's (true) or that of so-vits-svc and RVC.
         """
         _check_f0(f0_hz, "frames")
         randomness = randomness or Randomness()
         offset = self._offset(randomness, f0_hz)
-        phase = held_phase(f0_hz, self.sample_rate, hop_length)
-        waves = self._waves(self._harmonic_cycles(phase, offset))
-        return self._mix(waves, f0_hz.repeat_interleave(hop_length, dim=1), randomness)
+        if randomness.start_phase is not None:
+            cycles = self._harmonic_cycles(phases.held(f0_hz, self.sample_rate, hop_length), offset)
+        elif framed:
+            phase = phases.held_framed(f0_hz, self.sample_rate, hop_length)
+            cycles = phase.unsqueeze(-1) * self._numbers(f0_hz).float() + offset.float()
+        else:
+            cycles = fraction(phases.held_summed(f0_hz, self.sample_rate, hop_length, self.harmonics) + offset)
+        return self._mix(self._waves(cycles), f0_hz.repeat_interleave(hop_length, dim=1), randomness)
 
     def _numbers(self, like: Tensor) -> Tensor:
         return torch.arange(1, self.harmonics + 1, device=like.device, dtype=torch.float64)
@@ -233,7 +167,10 @@ class SineSource(nn.Module):
         first = (steps[:, :1].double() + offset).float()
         steps = torch.cat([first, steps[:, 1:]], dim=1)
         if not self.pulse:
-            return fraction(steps.double().cumsum(dim=1))
+            exact = steps.double()
+            ends = exact.cumsum(dim=1).floor().diff(dim=1, prepend=torch.zeros_like(exact[:, :1]))
+            # At the end of a cycle it subtracts one from the increment, which rounds it again.
+            return fraction((exact + ends * ((steps - 1.0).double() - (exact - 1.0))).cumsum(dim=1))
         last_unvoiced, anchor = _anchors(f0_hz > self.voiced_threshold)
         total = steps.cumsum(dim=1)
         previous = F.pad(anchor[:, :-1], (1, 0), value=-1)
@@ -243,14 +180,14 @@ class SineSource(nn.Module):
     def _long_waves(self, f0_hz: Tensor, offset: Tensor) -> Tensor:
         """Waves ``(batch, samples, harmonics)`` of a clip of any length, exact, a stretch at a time."""
         if self.pulse:
-            phase = accumulated_phase(f0_hz, self.sample_rate)
+            phase = phases.accumulated(f0_hz, self.sample_rate)
             _, anchor = _anchors(f0_hz > self.voiced_threshold)
             phase = phase - _at(phase.unsqueeze(-1), anchor).squeeze(-1)
             return self._waves(self._harmonic_cycles(phase, offset * (anchor < 0).unsqueeze(-1)))
         waves = f0_hz.new_empty(*f0_hz.shape, self.harmonics, dtype=torch.float32)
         sung = f0_hz.new_zeros(f0_hz.shape[0], 1, dtype=torch.float64)
         for begin in range(0, f0_hz.shape[1], _STRETCH):
-            phase = accumulated_phase(f0_hz[:, begin : begin + _STRETCH], self.sample_rate) + sung
+            phase = phases.accumulated(f0_hz[:, begin : begin + _STRETCH], self.sample_rate) + sung
             waves[:, begin : begin + _STRETCH] = self._waves(self._harmonic_cycles(phase, offset))
             sung = fraction(phase[:, -1:])
         return waves
@@ -280,17 +217,19 @@ class HarmonicSource(nn.Module):
         sample_rate: Hz.
         hop_length: samples a frame.
         overtones: harmonics above the fundamental.
+        framed: see :meth:`SineSource.held`.
     """
 
-    def __init__(self, sample_rate: float, hop_length: int, overtones: int = 8) -> None:
+    def __init__(self, sample_rate: float, hop_length: int, overtones: int = 8, framed: bool = False) -> None:
         super().__init__()
         self.hop_length = hop_length
+        self.framed = framed
         self.sines = SineSource(sample_rate, overtones)
         self.merge = nn.Linear(overtones + 1, 1)
 
     def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> Tensor:
         """``(batch, frames)`` in Hz, 0 where unvoiced -> excitation ``(batch, 1, frames * hop_length)``."""
-        sines, _, _ = self.sines.held(f0_hz, self.hop_length, randomness)
+        sines, _, _ = self.sines.held(f0_hz, self.hop_length, randomness, self.framed)
         return torch.tanh(self.merge(sines.to(self.merge.weight.dtype))).transpose(1, 2)
 
 
@@ -314,7 +253,9 @@ class GlidingSource(nn.Module):
     def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> Tensor:
         """``(batch, frames)`` in Hz -> excitation ``(batch, 1, frames * hop_length)``; only ``start_phase`` is used."""
         _check_f0(f0_hz, "frames")
-        phase = gliding_phase(f0_hz, self.sample_rate, self.hop_length)
-        if randomness is not None and randomness.start_phase is not None:
-            phase = fraction(phase + randomness.start_phase.double().reshape(-1, 1))
-        return torch.sin(2 * math.pi * phase.float()).unsqueeze(1)
+        if randomness is None or randomness.start_phase is None:
+            phase = phases.gliding_framed(f0_hz, self.sample_rate, self.hop_length)
+        else:
+            start = randomness.start_phase.to(f0_hz.device).double().reshape(-1, 1)
+            phase = fraction(phases.gliding(f0_hz, self.sample_rate, self.hop_length) + start).float()
+        return torch.sin(2 * math.pi * phase).unsqueeze(1)
