@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 # From the top to the ground; a part may import from its own level (without cycles) and from those below.
 LEVELS = (
     ("__main__",),
-    ("cli", "web"),
+    ("cli", "commands", "web"),
     ("training", "evaluation"),
     ("inference",),
     ("interop",),
