@@ -23,7 +23,7 @@ LEVELS = (
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
     ("layers",),
-    ("source", "noise", "pulse"),
+    ("source", "noise", "phase", "pulse"),
     ("audio",),
     ("config", "errors", "files"),
 )
