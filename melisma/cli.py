@@ -149,7 +149,7 @@ def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo
     Args:
         folder: where the files go.
     """
-    from melisma.demo import run
+    from melisma.commands.demo import run
 
     run(folder)
 
@@ -206,7 +206,3 @@ def _one_line(error: object) -> str:
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
         print(f"warning: {_one_line(message)}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ import numpy as np
 
 from melisma.audio.mel import MelContract
 from melisma.config import lookup
-from melisma.f0.estimate import DEFAULT_METHOD, ESTIMATORS, SHORTEST_SECONDS, blocks, level_gain
+from melisma.f0.estimate import DEFAULT_METHOD, ESTIMATORS, SHORTEST_SECONDS, blocks, dither, level_gain
 from melisma.f0.raw import frame_times, read_at
 from melisma.f0.refine import stonemask
 from melisma.inference.sources import Source
@@ -49,7 +49,8 @@ def f0_of_source(
         piece = mono(start, stop).astype(np.float32) * np.float32(gain)
         piece = np.pad(piece, (0, max(0, math.ceil(SHORTEST_SECONDS * rate) - len(piece))))
         times_here = times_s[here] - start / rate
-        found = read_at(estimator.estimate(piece, rate, low, high), times_here)
+        heard = piece + dither(start, len(piece), estimator.dither) if estimator.dither > 0 else piece
+        found = read_at(estimator.estimate(heard, rate, low, high), times_here)
         f0_hz[here] = stonemask(piece, rate, found, times_here)
         progress(last / source.samples)
     return f0_hz.astype(np.float32)

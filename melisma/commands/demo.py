@@ -1,8 +1,7 @@
-"""The demonstration behind ``make demo``: an example recording, sung again at 0 and +3 semitones, with a picture."""
+"""``melisma demo``, behind ``make demo``: an example recording, sung again at 0 and +3 semitones, with a picture."""
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -93,12 +92,3 @@ def run(folder: Path, speak: bool = True) -> None:
     picture = folder / "example.png"
     draw(picture, panels, vocoder)
     print(f"\nListen to the .wav files in {folder.resolve()} and look at {picture.resolve()}")
-
-
-def main() -> None:
-    """Command line of ``python -m melisma.demo [FOLDER]``."""
-    run(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("demo"))
-
-
-if __name__ == "__main__":
-    main()
