@@ -61,7 +61,7 @@ def synth(
     model: str = "melisma-44k",
     layout: Literal["auto", "bins-frames", "frames-bins"] = "auto",
     mel_base: Literal["auto", "e", "10"] = "auto",
-    speaker: int | None = None,
+    speaker: str | None = None,
     projections: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -75,7 +75,7 @@ def synth(
         model: melisma-44k, analytic (no weights), or a checkpoint of any format that melisma reads.
         layout: which axis is which; auto goes by the number of bins that the model needs.
         mel_base: logarithm of the mel; auto takes the model's own.
-        speaker: number in the model's speaker table.
+        speaker: of models that have several: number or name, see melisma info.
         projections: rounds of mel projection, 0 is off.
         seed: of the noise.
         device: auto, cpu or cuda.

@@ -214,11 +214,14 @@ def test_level_does_not_hear_an_offset() -> None:
 def test_speakers_by_number_and_vector() -> None:
     generator = _nsf(speaker_channels=6)
     table = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
-    vocoder = Vocoder(generator, Info("x", "so-vits-svc"), table)
+    vocoder = Vocoder(generator, Info("x", "so-vits-svc", details={"speakers": {"ann": 1}}), table)
     mel, f0_hz = np.full((40, 30), -5.5, dtype=np.float32), np.full(30, 200.0)
     by_number = vocoder.synthesize(mel, f0_hz, speaker=1)
     assert np.array_equal(by_number, vocoder.synthesize(mel, f0_hz, speaker=table[1]))
+    assert np.array_equal(by_number, vocoder.synthesize(mel, f0_hz, speaker="ann"))
     assert not np.array_equal(by_number, vocoder.synthesize(mel, f0_hz, speaker=2))
+    with pytest.raises(MelismaError, match="unknown speaker 'anne'"):
+        vocoder.synthesize(mel, f0_hz, speaker="anne")
     moving = table[1][:, None].expand(-1, 30)[None]
     assert np.allclose(by_number, vocoder.synthesize(mel, f0_hz, speaker=moving, piece_seconds=0.05), atol=1e-5)
     with pytest.raises(MelismaError, match="numbered 0 to 2"):

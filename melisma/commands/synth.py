@@ -22,7 +22,7 @@ def run(
     model: str,
     layout: Layout,
     mel_base: Literal["auto", "e", "10"],
-    speaker: int | None,
+    speaker: str | None,
     projections: int | None,
     seed: int,
     device: str,
@@ -38,7 +38,8 @@ def run(
     began = time.perf_counter()
     with progress_bar(features.name):
         try:
-            audio = vocoder.synthesize(values, curve, speaker, seed, projections)
+            chosen = int(speaker) if speaker is not None and speaker.isdecimal() else speaker
+            audio = vocoder.synthesize(values, curve, chosen, seed, projections)
         except MelismaError as error:
             culprit = f0 if str(error).startswith(("F0", "the F0")) else features
             raise MelismaError(f"{culprit}: {error}") from error

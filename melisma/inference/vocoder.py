@@ -79,7 +79,7 @@ class Vocoder:
         self,
         features: np.ndarray | Tensor,
         f0_hz: np.ndarray | Tensor | None = None,
-        speaker: int | np.ndarray | Tensor | None = None,
+        speaker: int | str | np.ndarray | Tensor | None = None,
         seed: int = 0,
         projections: int | None = None,
         piece_seconds: float = PIECE_SECONDS,
@@ -90,7 +90,7 @@ class Vocoder:
             features: log-mel under :attr:`mel`, or latent: ``(channels, frames)`` or ``(batch, channels, frames)``.
             f0_hz: ``(frames,)`` or ``(batch, frames)`` in Hz, 0 where unvoiced (or interpolated there); None for models
                 without F0.
-            speaker: for models with speakers, an index into their table or a vector ``(speaker_channels,)``.
+            speaker: for models with speakers, a row of their table, its name, or a vector ``(speaker_channels,)``.
             seed: of phase and noise; the same seed gives the same audio.
             projections: rounds of mel projection of the spectral family; None is the model's default, 0 is off.
             piece_seconds: long input goes in pieces of this length; the result does not depend on it.
@@ -103,6 +103,8 @@ class Vocoder:
         """
         mel, batched = as_features(features, self.generator)
         curve = None if not self.uses_f0 else as_f0(f0_hz, mel.shape[0], mel.shape[2], self.sample_rate)
+        if isinstance(speaker, str):
+            speaker = lookup(self.info.details.get("speakers", {}), speaker, "speaker")
         request = Request(
             frames=mel.shape[-1],
             features=lambda first, last: mel[..., first:last],
@@ -241,9 +243,9 @@ def load(
     path = model_path(name_or_path)
     from melisma.interop import load_checkpoint
 
-    loaded: Any = load_checkpoint(path)
-    info = Info(str(name_or_path), loaded.kind, getattr(loaded, "f0_range_hz", None), getattr(loaded, "details", {}))
-    return Vocoder(loaded.generator, info, getattr(loaded, "speakers", None), chosen, exact)
+    loaded = load_checkpoint(path)
+    info = Info(str(name_or_path), loaded.kind, loaded.f0_range_hz, loaded.details)
+    return Vocoder(loaded.generator, info, loaded.speakers, chosen, exact)
 
 
 _PRECISIONS = {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16"}
