@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from melisma.audio.f0_curve import load_f0
+from melisma.audio.f0_curve import check_f0, load_f0
 from melisma.audio.io import AudioWriter
 from melisma.commands.show import f0_summary, progress_bar
 from melisma.errors import MelismaError
@@ -34,15 +34,16 @@ def run(
             raise MelismaError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; name a saved array")
     vocoder = load(model, device=device)
     values = load_features(features, vocoder.generator, layout, mel_base)
-    curve = load_f0(f0, vocoder.hop_length / vocoder.sample_rate, values.shape[-1]).squeeze()
+    frames = values.shape[-1]
+    curve = load_f0(f0, vocoder.hop_length / vocoder.sample_rate, frames)
+    curve = check_f0(curve, vocoder.sample_rate, frames, what=str(f0))
     began = time.perf_counter()
     with progress_bar(features.name):
         try:
             chosen = int(speaker) if speaker is not None and speaker.isdecimal() else speaker
             audio = vocoder.synthesize(values, curve, chosen, seed, projections)
         except MelismaError as error:
-            culprit = f0 if str(error).startswith(("F0", "the F0")) else features
-            raise MelismaError(f"{culprit}: {error}") from error
+            raise MelismaError(f"{features}: {error}") from error
         with AudioWriter(out, vocoder.sample_rate, 1, frames=len(audio)) as writer:
             writer.write(np.atleast_2d(audio))
     elapsed, seconds = time.perf_counter() - began, len(audio) / vocoder.sample_rate

@@ -69,7 +69,7 @@ def as_f0(values: Any, batch: int, frames: int, sample_rate: int) -> np.ndarray:
     """F0 as float32 ``(batch, frames)``; one curve serves a whole batch."""
     if values is None:
         raise MelismaError("this model needs F0: give f0_hz (frames,) in Hz, 0 where unvoiced")
-    array = np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=np.float32)
+    array = np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
     rows = array if array.ndim == 2 else array[None]
     if rows.shape[0] not in (1, batch):
         raise MelismaError(f"F0 has {rows.shape[0]} curves for a batch of {batch}; give one, or one each")
