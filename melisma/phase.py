@@ -103,7 +103,7 @@ def _framed(cycles: Tensor, exact: Tensor) -> Tensor:
 
 
 def _glide(steps: Tensor, counts: Tensor) -> Tensor:
-    rise = F.pad(steps[:, 1:] - steps[:, :-1], (0, 1)).unsqueeze(-1)
+    rise = torch.cat([steps, steps[:, -1:]], dim=1).diff(dim=1).unsqueeze(-1)
     return steps.unsqueeze(-1) * counts + 0.5 * rise * counts * (counts - 1) / counts.shape[0]
 
 
