@@ -1,12 +1,13 @@
 # make demo   install into .venv and make an example in demo/
 # make test   install and run the whole test suite
 # make lint   style and types
+# make picture   draw the README's picture again, from the built-in singer
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint picture clean
 
 demo: $(VENV)/installed
 	$(RUN) -m melisma demo demo
@@ -18,6 +19,12 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+picture: $(VENV)/installed
+	$(RUN) -m melisma demo --singer demo
+	mkdir -p docs/images
+	$(RUN) -c "from PIL import Image; \
+		Image.open('demo/example.png').quantize(96).save('docs/images/demo.png', optimize=True)"
 
 $(RUN):
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed: apt install python3.11 python3.11-venv"; exit 1; }

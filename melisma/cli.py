@@ -143,15 +143,16 @@ def train(
     run(recipe, folder)
 
 
-def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo")) -> None:
+def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo"), singer: bool = False) -> None:
     """Make an example recording and sing it again at 0 and +3 semitones, with a picture.
 
     Args:
         folder: where the files go.
+        singer: let the built-in singer sing, even where espeak-ng could speak.
     """
     from melisma.commands.demo import run
 
-    run(folder)
+    run(folder, speak=not singer)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
