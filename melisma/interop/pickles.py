@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 
 from melisma.errors import MelismaError
 
-_WANTS_CODE = re.compile(r"GLOBAL (\S+)|Unsupported (?:global|class|operand)[: ]+(?:GLOBAL )?(\S+)", re.IGNORECASE)
+# How torch's restricted unpickler says what it would not run; all else that it says is about damage.
+_WANTS_CODE = re.compile(r"GLOBAL (\S+)|unrecognized function (.+)|add_safe_globals`,? but got (.+)")
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -22,7 +24,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise MelismaError(f"{path}: the file is empty; fetch or copy it again")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of TorchScript archives; they are an error below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
     except Exception as error:  # what a damaged pickle raises depends on its bytes
@@ -41,9 +45,9 @@ def _refusal(path: Path, message: str) -> MelismaError:
     found = _WANTS_CODE.search(message)
     if found is None:
         return _damaged(path)
-    wanted = (found.group(1) or found.group(2)).rstrip(".,:;'\"")
+    wanted = next(group for group in found.groups() if group).splitlines()[0].rstrip(".,:;'\"")
     return MelismaError(
-        f"{path}: refused: its pickle asks to call {wanted}, and code in a file can do anything to this machine; "
+        f"{path}: refused: its pickle asks for {wanted}, and code in a file can do anything to this machine; "
         "nothing was run. If you trust its origin, load it there and save the state dict of tensors alone"
     )
 
