@@ -115,17 +115,19 @@ def evaluate(
     model: Annotated[Positional[str], arg(metavar="MODEL")],
     data: Annotated[Positional[Path], arg(metavar="DATA")],
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
+    clips: Path = Path("recipes/heldout.txt"),
 ) -> None:
-    """Measure a model on recordings that it never heard.
+    """Measure a model on recordings that it never heard, beside its baselines.
 
     Args:
         model: melisma-44k, analytic, or a checkpoint.
-        data: folder or manifest of recordings.
-        out: folder for the figures.
+        data: folder of the recordings, with its manifest.json.
+        out: folder for report.json and report.md.
+        clips: list of the clips, see recipes/heldout.txt.
     """
-    from melisma.commands import evaluate as command
+    from melisma.evaluation.report import main as run
 
-    command.run(model, data, out)
+    run(model, data, clips, out)
 
 
 def train(
@@ -187,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(
             f"{error.filename or 'melisma'}: {error.strerror or error}; check the disk and its permissions", debug
         )
+    except ModuleNotFoundError as error:
+        return _failed(f"the package {error.name!r} is missing; install melisma with its extras: '.[evaluate]'", debug)
     except Exception as error:
         kind = type(error).__name__
         return _failed(f"unexpected {kind}: {_one_line(error)}; run again with --debug and report it", debug)
