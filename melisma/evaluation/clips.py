@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from melisma.audio.io import load_training_audio
+from melisma.data.corpus import real_band_hz
 from melisma.errors import MelismaError
 
 # Entries that are joined into one clip fade into each other over this long.
@@ -31,12 +32,14 @@ class EvaluationClip:
         kind: ``singing`` or ``speech``.
         audio: ``(samples,)`` float32.
         sample_rate: Hz.
+        band_hz: highest frequency at which the recording holds anything real (an MP3 ends at 16 kHz).
     """
 
     name: str
     kind: str
     audio: np.ndarray
     sample_rate: int
+    band_hz: float
 
 
 def read_list(path: Path) -> list[list[Entry]]:
@@ -72,15 +75,17 @@ def load_clips(data_folder: Path, list_file: Path, sample_rate: int) -> list[Eva
     manifest = data_folder / "manifest.json"
     if not manifest.exists():
         raise MelismaError(f"{manifest}: not found; give the folder that holds the recordings and their manifest.json")
-    kinds = {row["path"]: row["kind"] for row in json.loads(manifest.read_text(encoding="utf-8"))}
+    rows = {row["path"]: row for row in json.loads(manifest.read_text(encoding="utf-8"))}
     clips = []
     for group in read_list(list_file):
         for entry in group:
-            if entry.path not in kinds:
+            if entry.path not in rows:
                 raise MelismaError(f"{list_file}: {entry.path} is not in {manifest}")
         audio = join([_part(data_folder, entry, sample_rate) for entry in group], sample_rate)
         name = group[0].path + (f"@{group[0].start_s:g}" if group[0].start_s is not None else "")
-        clips.append(EvaluationClip(name, kinds[group[0].path], audio, sample_rate))
+        row = rows[group[0].path]
+        band = min(real_band_hz(row.get("note", ""), row["sample_rate"]), sample_rate / 2)
+        clips.append(EvaluationClip(name, row["kind"], audio, sample_rate, band))
     return clips
 
 

@@ -32,7 +32,7 @@ class Scores:
     Attributes:
         pesq: PESQ wide band (ITU-T P.862.2) at 16 kHz, up to 4.64; higher is better.
         log_mel: mean absolute difference of the log-mel (natural logarithm), nepers.
-        mr_stft: :func:`multi_resolution_stft`, full band.
+        mr_stft: :func:`multi_resolution_stft`, full band (as far as the recording's own band reaches).
         mr_stft_16k: the same up to 16 kHz.
         mcd: mel-cepstral distortion, dB.
         f0_cents: median absolute F0 difference where both are voiced.
@@ -56,6 +56,7 @@ def score(
     sample_rate: int,
     reference_f0_hz: np.ndarray | None = None,
     mel: MelContract = OPENVPI_44K,
+    band_hz: float | None = None,
 ) -> Scores:
     """All metrics of one clip.
 
@@ -65,6 +66,7 @@ def score(
         sample_rate: Hz of both; the mel contract's.
         reference_f0_hz: F0 of the reference at the contract's hop, where it is already known.
         mel: contract of the log-mel and MCD.
+        band_hz: where the reference's own band ends; None is half the sample rate.
     """
     if sample_rate != mel.sample_rate:
         raise MelismaError(
@@ -79,7 +81,7 @@ def score(
     return Scores(
         pesq=pesq_wideband(reference, generated, sample_rate),
         log_mel=log_mel_l1(reference, generated, mel),
-        mr_stft=multi_resolution_stft(reference, generated, sample_rate),
+        mr_stft=multi_resolution_stft(reference, generated, sample_rate, band_hz),
         mr_stft_16k=multi_resolution_stft(reference, generated, sample_rate, MEL_BLIND_HZ),
         mcd=mel_cepstral_distortion(reference, generated, mel),
         f0_cents=cents,
@@ -98,8 +100,10 @@ def aligned(reference: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, n
 
 def pesq_wideband(reference: np.ndarray, generated: np.ndarray, sample_rate: int) -> float:
     """PESQ-WB at 16 kHz; NaN where it finds nothing to judge (silence, less than a quarter of a second)."""
-    from pesq import PesqError, pesq
-
+    try:
+        from pesq import PesqError, pesq
+    except ImportError as error:
+        raise MelismaError("PESQ needs the package pesq: pip install 'melisma[evaluate]'") from error
     pair = [soxr.resample(clip.astype(np.float32), sample_rate, 16000) for clip in aligned(reference, generated)]
     if len(pair[0]) < 4000 or not np.isfinite(pair[1]).all() or min(np.abs(clip).max() for clip in pair) < 1e-5:
         return math.nan

@@ -1,0 +1,126 @@
+"""The report: clips as the list says, conditions as the model allows, medians over clips, files that can be read."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from melisma.audio.mel import OPENVPI_44K
+from melisma.data.singer import Note, sing
+from melisma.errors import MelismaError
+from melisma.evaluation.clips import EvaluationClip, join, load_clips, read_list
+from melisma.evaluation.conditions import blur, conditions
+from melisma.evaluation.report import Report, Row, evaluate
+
+RATE = 44100
+HELD_OUT = Path(__file__).resolve().parents[2] / "recipes" / "heldout.txt"
+
+
+class Parrot:
+    """A vocoder that gives back what it has been taught, whatever it is asked."""
+
+    mel = OPENVPI_44K
+
+    def __init__(self, audio: np.ndarray, default_projections: int | None) -> None:
+        self.audio = audio
+        self.generator = SimpleNamespace(default_projections=default_projections)
+
+    def synthesize(self, features: np.ndarray, f0_hz: np.ndarray, projections: int | None = None) -> np.ndarray:
+        return self.audio[: features.shape[1] * 512]
+
+    def resynthesize(self, audio: np.ndarray, sample_rate: int, **wishes: object) -> np.ndarray:
+        return self.audio
+
+
+@pytest.fixture(scope="module")
+def song() -> np.ndarray:
+    return np.asarray(sing([Note(220.0, 0.6, "a", onset="s"), Note(330.0, 0.6, "i")])[0], dtype=np.float32)
+
+
+def test_a_perfect_copy_scores_perfectly_and_a_wrong_pitch_does_not(song: np.ndarray) -> None:
+    clip = EvaluationClip("song", "singing", song, RATE, RATE / 2)
+    report = evaluate(Parrot(song, 2), [clip], "parrot", ("copy", "shift", "back"))
+    medians = report.medians("singing")
+    assert medians["parrot", "copy"]["pesq"] > 4.5
+    assert medians["parrot", "copy"]["f0_cents"] < 0.1
+    assert medians["parrot", "copy, projections off"]["log_mel"] < 0.01
+    assert medians["parrot", "+4 semitones"]["f0_cents"] == pytest.approx(400.0, abs=1.0)
+    assert medians["parrot", "+4 and back"]["pesq"] > 4.5
+
+
+def test_projections_are_asked_only_of_a_model_that_has_them(song: np.ndarray) -> None:
+    assert list(conditions(Parrot(song, None), ("copy",))) == ["copy"]
+    assert list(conditions(Parrot(song, 2), ("copy",))) == ["copy", "copy, projections off"]
+
+
+def test_medians_leave_nan_out_and_files_are_valid(tmp_path: Path) -> None:
+    values = [{"pesq": 3.0}, {"pesq": float("nan")}, {"pesq": 4.0}]
+    rows = [Row("m", "copy", str(k), kind, v) for k, (kind, v) in enumerate(zip(("speech",) * 3, values, strict=True))]
+    report = Report("m", [*rows, Row("m", "copy", "", "", {"speed": 40.0})])
+    assert report.medians()["m", "copy"] == {"pesq": 3.5, "speed": 40.0}
+    assert report.kinds() == ["speech", "all"]
+    report.save(tmp_path / "deep" / "report.json")
+    saved = json.loads((tmp_path / "deep" / "report.json").read_text())
+    assert saved["rows"][1]["values"]["pesq"] is None
+    assert "| m | copy | 3.50 |" in report.markdown()
+    report.show()
+
+
+@pytest.mark.parametrize(
+    ("parts", "clips", "message"), [(("cpoy",), 1, "known: copy"), (("copy",), 0, "no clips"), (("copy",), 2, "Hz")]
+)
+def test_wrong_requests_are_clear_errors(song: np.ndarray, parts: tuple[str, ...], clips: int, message: str) -> None:
+    given = [EvaluationClip("song", "singing", song, 16000, 8000.0)] * clips
+    with pytest.raises(MelismaError, match=message):
+        evaluate(Parrot(song, None), given, "parrot", parts)
+
+
+def test_blur_keeps_the_mean_and_flattens_a_peak() -> None:
+    peak = np.zeros((40, 50))
+    peak[20, 25] = 1.0
+    flat = blur(peak, 2.0, 2.0)
+    assert flat.shape == peak.shape
+    assert flat.sum() == pytest.approx(1.0, abs=1e-4)
+    assert flat.max() == pytest.approx(1 / (2 * np.pi * 4), rel=0.02)
+
+
+def test_clips_are_cut_and_joined_as_the_list_says(tmp_path: Path) -> None:
+    for name in ("F#2.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.full(RATE, 0.25, dtype=np.float32), RATE)
+    rows = [
+        {"path": name, "kind": "singing", "note": "nothing above 16 kHz", "sample_rate": RATE}
+        for name in ("F#2.wav", "b.wav")
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps(rows))
+    listed = tmp_path / "list.txt"
+    listed.write_text("# a comment\nF#2.wav\nb.wav 0.25 0.75\n\nb.wav\n")
+    first, second = load_clips(tmp_path, listed, RATE)
+    assert (first.name, first.kind, first.band_hz) == ("F#2.wav", "singing", 16000.0)
+    assert len(first.audio) == RATE + RATE // 2 - 441
+    assert np.allclose(first.audio, 0.25, atol=1e-3)
+    assert len(second.audio) == RATE
+    listed.write_text("c.wav\n")
+    with pytest.raises(MelismaError, match=r"c\.wav"):
+        load_clips(tmp_path, listed, RATE)
+    with pytest.raises(MelismaError, match=r"manifest\.json"):
+        load_clips(tmp_path / "nowhere", listed, RATE)
+
+
+@pytest.mark.parametrize("line", ["a.wav 1", "a.wav 2 1", "a.wav x y"])
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "list.txt").write_text(f"# first\n{line}\n")
+    with pytest.raises(MelismaError, match=r"list\.txt:2"):
+        read_list(tmp_path / "list.txt")
+
+
+def test_the_committed_list_is_readable() -> None:
+    groups = read_list(HELD_OUT)
+    assert 12 <= len(groups) <= 24
+    assert len({entry for group in groups for entry in group}) == sum(len(group) for group in groups)
+
+
+def test_joining_one_part_is_that_part() -> None:
+    assert np.array_equal(join([np.arange(5.0)], RATE), np.arange(5.0))
