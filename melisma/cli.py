@@ -3,9 +3,12 @@
 Exit codes: 0 done, 1 failed (one line on stderr with the cure), 2 wrong usage. ``--debug`` shows the traceback.
 """
 
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"] or ["--help"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _termination_as_interruption():
             warnings.showwarning = _show_warning
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="melisma", description=DESCRIPTION, args=given)
     except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
@@ -195,6 +198,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         return _failed(f"unexpected {kind}: {_one_line(error)}; run again with --debug and report it", debug)
     return 0
+
+
+@contextmanager
+def _termination_as_interruption() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: what is half-written is removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _failed(line: str, debug: bool) -> int:

@@ -1,6 +1,10 @@
 """The command line from end to end: what it writes, prints and returns."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +215,28 @@ def test_unexpected_errors_are_one_line_unless_debugging(
     monkeypatch.setattr("melisma.commands.models.info", interrupted)
     assert main(["info", "analytic"]) == 1
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_behind(tmp_path: Path, kind: signal.Signals) -> None:
+    audio, _ = sing([Note(220.0, 1.0, "a")], seed=1)
+    write_audio(tmp_path / "voice.wav", np.tile(audio, 300), 44100)
+    command = [sys.executable, "-m", "melisma", "resynth", "voice.wav", "-o", "out.wav", "--model", "analytic"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.*.wav")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(kind)
+    _, line = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert line == "error: interrupted; nothing was written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
 def test_pitches_have_names() -> None:
