@@ -230,6 +230,16 @@ def test_speakers_by_number_and_vector() -> None:
         vocoder.synthesize(mel, f0_hz, speaker=np.zeros(5))
 
 
+def test_f0_is_brought_under_the_contract_of_the_model() -> None:
+    zero, interpolated = Vocoder(_nsf(), Info("a", "a")), Vocoder(MODELS["mini-nsf"](), Info("b", "b"))
+    curve = np.array([[0.0, 100.0, 0.0, 400.0], [0.0, 0.0, 0.0, 0.0]])
+    assert np.array_equal(zero.f0_for_model(curve), curve)
+    filled = interpolated.f0_for_model(curve)
+    assert filled[0].tolist() == pytest.approx([100.0, 100.0, 200.0, 400.0])
+    assert (filled[1] > 0).all()
+    assert Vocoder(MODELS["hifi-gan"](), Info("c", "c")).f0_for_model(curve) is None
+
+
 def test_an_f0_outside_the_trained_range_warns_once() -> None:
     vocoder = Vocoder(_nsf(), Info("small", "nsf-hifigan", f0_range_hz=(80.0, 800.0)))
     mel = np.full((40, 20), -5.5, dtype=np.float32)

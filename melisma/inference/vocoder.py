@@ -21,6 +21,7 @@ from melisma.inference.sources import ArraySource, Level
 
 SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
 ANALYTIC = "analytic"
+_NEUTRAL_HZ = 200.0
 _OUTSIDE_RANGE = 2.0 ** (1 / 12)  # a semitone beyond what the model was trained on is no reason to warn
 
 
@@ -185,7 +186,9 @@ class Vocoder:
             return None
         self._warn_outside_range(f0_hz)
         if self.generator.f0_contract == "interpolated":
-            f0_hz = interpolate_unvoiced(f0_hz)
+            # A curve without any voiced frame has nothing to interpolate; at 0 Hz such a source holds a constant.
+            silent = ~(f0_hz > 0).any(axis=-1, keepdims=True)
+            f0_hz = interpolate_unvoiced(np.where(silent, _NEUTRAL_HZ, f0_hz))
         return torch.tensor(np.asarray(f0_hz, dtype=np.float32))
 
     def _warn_outside_range(self, f0_hz: np.ndarray) -> None:
