@@ -12,8 +12,9 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/installed
 	$(RUN) -m melisma demo demo
 
+# Two workers on two cores: with more threads each they would only wait for each other.
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
