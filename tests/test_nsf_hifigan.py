@@ -49,9 +49,9 @@ parametrised = pytest.mark.parametrize("name", CONFIGS)
 def made(name: str) -> NsfHifigan:
     torch.manual_seed(1)
     generator = NsfHifigan(CONFIGS[name])
-    for parameter in generator.parameters():  # the training initialisation is too quiet to see differences
-        if parameter.ndim > 1 and parameter.shape[-1] > 1:
-            torch.nn.init.normal_(parameter, 0, 0.3)
+    for parameter_name, parameter in generator.named_parameters():
+        if parameter_name.endswith("original0"):  # the training initialisation is too quiet to see differences
+            torch.nn.init.constant_(parameter, 1.0 if "post" not in parameter_name else 0.3)
     return generator.eval()
 
 
@@ -72,6 +72,34 @@ def test_length_is_frames_times_hop(name: str, frames: int) -> None:
     audio = generator(*inputs(generator, frames))
     assert audio.shape == (1, 1, frames * generator.hop_length)
     assert audio.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["plain", "odd", "odd-up", "ones"])
+def test_padding_is_the_familys(name: str) -> None:
+    """The references' own formulas; where they give another length, what both have must agree."""
+    generator = fold(made(name))
+    config, frames = generator.config, 6
+    up = config.padding == "up"
+    excitation = torch.randn(1, 1, frames * generator.hop_length)
+    for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)):
+        x = torch.randn(1, config.channels(stage), frames * generator.hop_length // (rate * config.remaining(stage)))
+        raising = generator.ups[stage]
+        expected = torch.nn.functional.conv_transpose1d(
+            x, raising.weight, raising.bias, stride=rate, padding=(kernel - rate + up) // 2
+        )
+        found = generator._aligned(raising(x), stage, frames)
+        assert found.shape[-1] == rate * x.shape[-1]
+        common = min(found.shape[-1], expected.shape[-1])
+        torch.testing.assert_close(found[..., :common], expected[..., :common], rtol=0, atol=1e-5)
+        if stage + 1 < len(config.upsample_rates):
+            share, step = generator.noise_convs[stage], config.remaining(stage)
+            expected = torch.nn.functional.conv1d(
+                excitation, share.weight, share.bias, stride=step, padding=(step + up) // 2
+            )
+            shared = generator._share(excitation, stage)
+            assert shared.shape == found.shape
+            common = min(shared.shape[-1], expected.shape[-1])
+            torch.testing.assert_close(shared[..., :common], expected[..., :common], rtol=0, atol=1e-5)
 
 
 @parametrised

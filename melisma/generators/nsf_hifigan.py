@@ -272,17 +272,23 @@ class NsfHifigan(nn.Module):
             x = self.up_activations[stage](x)
         x = self.ups[stage](x)
         if excitation is not None:
-            # An odd difference of kernel and rate gives a sample too many; without an excitation to match, the
-            # references let it run on, and so does this, up to the cut at the very end.
-            rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
-            first = (kernel - rate) % 2 if self.config.padding == "up" else 0
-            x = x[..., first : first + frames * (self.hop_length // self.config.remaining(stage))]
+            x = self._aligned(x, stage, frames)
             x = x + self._share(excitation, stage) if self._has_share(stage) else x
         blocks = len(self.config.resblock_kernel_sizes)
         total = self.resblocks[stage * blocks](x)
         for index in range(1, blocks):
             total = total + self.resblocks[stage * blocks + index](x)
         return total / blocks
+
+    def _aligned(self, x: Tensor, stage: int, frames: int) -> Tensor:
+        """Cut the output of upsampling ``stage`` to the length of the excitation.
+
+        An odd difference of kernel and rate gives a sample too many, on the side that the padding rule says. Without an
+        excitation to match, the references let it run on, and so does the forward, up to the cut at its very end.
+        """
+        rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
+        first = (kernel - rate) % 2 if self.config.padding == "up" else 0
+        return x[..., first : first + frames * (self.hop_length // self.config.remaining(stage))]
 
     def _has_share(self, stage: int) -> bool:
         return self.config.source == "harmonic" or stage == _MINI_STAGES - 1
