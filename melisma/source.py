@@ -154,7 +154,7 @@ class SineSource(nn.Module):
 
     def _is_short(self, f0_hz: Tensor) -> bool:
         """Whether no harmonic makes so many cycles that single precision would lose 1e-3 of one."""
-        most = float(f0_hz.double().sum(dim=1).max()) if f0_hz.numel() else 0.0
+        most = float(f0_hz.sum(dim=1, dtype=torch.float64).max()) if f0_hz.numel() else 0.0
         return most * self.harmonics / self.sample_rate < _SINGLE_PRECISION_CYCLES
 
     def _single_precision_cycles(self, f0_hz: Tensor, offset: Tensor) -> Tensor:
