@@ -1,7 +1,7 @@
 """Strict conversion between mappings (JSON, YAML, file headers) and frozen dataclasses.
 
-Every configuration of melisma is a frozen dataclass that stands beside the class that it configures. It is read here and
-nowhere else, so that an unknown key, a missing one and a wrong type are reported in one way.
+Every configuration of melisma is a frozen dataclass that stands beside the class that it configures. It is read here
+and nowhere else, so that an unknown key, a missing one and a wrong type are reported in one way.
 """
 
 import dataclasses

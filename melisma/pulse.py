@@ -71,9 +71,7 @@ def piece_phase(f0_hz: Tensor, start_frame: int, sample_rate: int, hop_length: i
     return torch.remainder(advance - held, 1.0)
 
 
-def pulse_train(
-    f0_hz: Tensor, sample_rate: int, hop_length: int, initial_phase: Tensor | None = None
-) -> Tensor:
+def pulse_train(f0_hz: Tensor, sample_rate: int, hop_length: int, initial_phase: Tensor | None = None) -> Tensor:
     """Sum of all harmonics ``2 sqrt(f0 / sample_rate) cos(2 pi k phi)``: the power density of unit white noise.
 
     Args:
@@ -103,7 +101,7 @@ def pulse_train(
 
 
 def dirichlet(cycles: Tensor, harmonics: Tensor) -> Tensor:
-    """``sum_{k=1}^{K} cos(2 pi k phi)`` for a fractional ``K``: the harmonic above ``floor(K)`` has the fraction as weight.
+    """``sum_{k=1}^{K} cos(2 pi k phi)`` for a fractional ``K``, whose fraction weights the harmonic above ``floor(K)``.
 
     Args:
         cycles: phase ``phi`` in cycles.

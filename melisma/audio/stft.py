@@ -1,7 +1,7 @@
 """Short-time Fourier transforms as plain framing, FFT and overlap-add.
 
-``torch.stft`` and ``torch.istft`` are not used: the inverse does not export to ONNX, and the vocoder needs frames that are
-centred between samples (``hop / 2``) rather than on them.
+``torch.stft`` and ``torch.istft`` are not used: the inverse does not export to ONNX, and the vocoder needs frames that
+are centred between samples (``hop / 2``) rather than on them.
 """
 
 import math
@@ -27,8 +27,17 @@ def hann(length: int, like: Tensor) -> Tensor:
     return _hann(length, like.device, like.dtype)
 
 
+def centred_hann(win_length: int, n_fft: int, like: Tensor) -> Tensor:
+    """Return a Hann window of ``win_length`` in the middle of ``(n_fft,)`` zeros."""
+    window = hann(win_length, like)
+    if win_length == n_fft:
+        return window
+    left = (n_fft - win_length) // 2
+    return F.pad(window, (left, n_fft - win_length - left))
+
+
 def pad_signal(audio: Tensor, left: int, right: int, mode: str = "reflect") -> Tensor:
-    """Pad the last axis of ``(batch, samples)``; zeros where reflection is impossible because the signal is too short."""
+    """Pad the last axis of ``(batch, samples)``; zeros where the signal is too short to be reflected."""
     if mode == "reflect" and max(left, right) >= audio.shape[-1]:
         mode = "constant"
     return F.pad(audio.unsqueeze(1), (left, right), mode=mode).squeeze(1)
@@ -46,11 +55,7 @@ def spectra(padded: Tensor, n_fft: int, hop_length: int, win_length: int | None 
     Returns:
         complex ``(batch, frames, n_fft // 2 + 1)``, ``frames = (samples - n_fft) // hop_length + 1``.
     """
-    win_length = n_fft if win_length is None else win_length
-    window = hann(win_length, padded)
-    if win_length < n_fft:
-        left = (n_fft - win_length) // 2
-        window = F.pad(window, (left, n_fft - win_length - left))
+    window = centred_hann(n_fft if win_length is None else win_length, n_fft, padded)
     if padded.requires_grad and n_fft % hop_length == 0 and not torch.compiler.is_compiling():
         return _Spectra.apply(padded, window, hop_length)
     return torch.fft.rfft(padded.unfold(-1, n_fft, hop_length) * window)
@@ -59,8 +64,8 @@ def spectra(padded: Tensor, n_fft: int, hop_length: int, win_length: int | None 
 class _Spectra(torch.autograd.Function):
     """Framing, window and FFT with a cheap gradient.
 
-    The gradient of a real FFT is a real inverse FFT, that of framing an overlap-add; autograd's own are a complex FFT of
-    the full length and a scatter, which together cost more than the rest of a training step's loss.
+    The gradient of a real FFT is a real inverse FFT, that of framing an overlap-add; autograd's own are a complex FFT
+    of the full length and a scatter, which together cost more than the rest of a training step's loss.
     """
 
     @staticmethod

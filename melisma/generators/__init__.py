@@ -11,9 +11,12 @@ from torch import nn
 
 from melisma.config import from_mapping, lookup
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
+from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
 
 GENERATORS: dict[str, tuple[type, type[nn.Module]]] = {
     "nsf-hifigan": (NsfHifiganConfig, NsfHifigan),
+    "spectral": (SpectralConfig, Spectral),
+    "analytic": (AnalyticConfig, Analytic),
 }
 
 

@@ -1,10 +1,10 @@
 """The spectral generator: masks on a harmonic and a noise prior, an inverse STFT and mel projections.
 
-The idea in one line: *the pitch comes from F0 by multiplication, the sound from the mel.* A pulse train made from F0 and
-white noise are filtered in the short-time Fourier domain by masks at a small multiple of the frame rate. The masks start
-from the envelope that signal processing reads off the mel (that alone is the model ``analytic``); a ConvNeXt backbone
-(Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) corrects their magnitude and phase. A gated mel projection
-then brings the result onto the mel.
+The idea in one line: *the pitch comes from F0 by multiplication, the sound from the mel.* A pulse train made from F0
+and white noise are filtered in the short-time Fourier domain by masks at a small multiple of the frame rate. The masks
+start from the envelope that signal processing reads off the mel (that alone is the model ``analytic``); a ConvNeXt
+backbone (Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) corrects their magnitude and phase. A gated mel
+projection then brings the result onto the mel.
 """
 
 import dataclasses
@@ -17,12 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
-from melisma.audio.stft import hann, overlap_add, spectra
+from melisma.audio.stft import hann, odd_split, overlap_add, spectra
 from melisma.errors import MelismaError
-from melisma.layers.mel_projection import MelProjection, band_centres_hz, flat_mel, mel_of, natural, pitch_gate, spread_to_bins
+from melisma.layers.mel_projection import (
+    MelProjection,
+    flat_mel,
+    foreign_ripple,
+    mel_of,
+    natural,
+    pitch_gate,
+    spread_to_bins,
+)
 from melisma.noise import counter_normal
 from melisma.pulse import piece_phase, pulse_train
 from melisma.source import Randomness
+
+# The envelope is averaged over no more than this where the mel and F0 disagree.
+WIDEST_ENVELOPE_HZ = 900.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,15 @@ class AnalyticConfig:
 
     def __post_init__(self) -> None:
         if self.mel.padding == "centre":
-            raise MelismaError("spectral generators need frames between samples: padding 'same' or 'nvstft', not 'centre'")
+            raise MelismaError(
+                "spectral generators need frames between samples: padding 'same' or 'nvstft', not 'centre'"
+            )
+        if self.mel.padding == "same" and self.mel.win_length != self.mel.n_fft:
+            raise MelismaError("spectral generators need win_length = n_fft, or padding 'nvstft'")
+        if self.mel.n_fft % self.mel.hop_length or self.mel.n_fft < 2 * self.mel.hop_length:
+            raise MelismaError(
+                f"n_fft {self.mel.n_fft} must be a multiple, at least twice, of hop {self.mel.hop_length}"
+            )
         if self.mel.hop_length % (2 * self.subframes) or self.n_fft % (4 * self.mask_hop):
             raise MelismaError(
                 f"hop_length {self.mel.hop_length} must be a multiple of {2 * self.subframes}, and n_fft {self.n_fft} "
@@ -182,7 +201,7 @@ class Analytic(nn.Module):
         excitation = self.excite(f0_hz, randomness.initial_phase)
         masks = self.masks(wanted, f0_hz, excitation)
         audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation.voiced, projections).unsqueeze(1)
+        return self.project(audio, wanted, excitation, projections).unsqueeze(1)
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
@@ -197,14 +216,14 @@ class Analytic(nn.Module):
     def excite(self, f0_hz: Tensor, initial_phase: Tensor | None = None) -> Excitation:
         """Pulse train of an F0 curve ``(batch, frames)`` in both transforms."""
         train = pulse_train(f0_hz, self.sample_rate, self.hop_length, initial_phase)
-        padded = F.pad(train, self.mel.pad_amounts(train.shape[-1]))
+        padded = F.pad(train, odd_split(self.mel.n_fft - self.hop_length))
         relative = mel_of(spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length), self.mel)
         relative = (relative - flat_mel(self.mel, train)).clamp(min=-4.0)
         return Excitation(self._mask_spectra(train), relative, (f0_hz > 0).to(train.dtype))
 
     def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Masks:
         """Masks from the wanted natural log-mel ``(batch, frames, n_mels)``: the envelope, split by frequency."""
-        envelope = self.envelope(wanted, f0_hz).repeat_interleave(self.config.subframes, dim=1)
+        envelope = self.envelope(wanted, f0_hz, excitation).repeat_interleave(self.config.subframes, dim=1)
         share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = excitation.voiced.repeat_interleave(self.config.subframes, dim=1).unsqueeze(-1)
         return Masks(
@@ -213,16 +232,21 @@ class Analytic(nn.Module):
             noise_log=envelope + torch.log(share * voiced + (1.0 - voiced)),
         )
 
-    def envelope(self, wanted: Tensor, f0_hz: Tensor) -> Tensor:
+    def envelope(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Tensor:
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
 
-        The power is averaged over one F0 around every bin, which takes the harmonics out (Morise 2015, CheapTrick).
+        The power is averaged over one F0 around every bin, which takes the harmonics out (Morise 2015, CheapTrick);
+        over more where the mel shows harmonics of another pitch, which may be as far apart as an octave above F0. A
+        band at the contract's floor is silent.
         """
-        level = spread_to_bins(wanted - flat_mel(self.mel, wanted), self.mel, self.config.n_fft)
-        power = torch.exp(2.0 * level)
+        flat = flat_mel(self.mel, wanted)
+        power = (torch.exp(2.0 * wanted) - self.mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
+        power = spread_to_bins(power, self.mel, self.config.n_fft)
         bins = power.shape[-1]
         total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
-        width = (f0_hz * self.config.n_fft / self.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
+        wide_hz = torch.maximum(f0_hz, (2.2 * f0_hz).clamp(max=WIDEST_ENVELOPE_HZ))
+        width_hz = torch.lerp(f0_hz, wide_hz, foreign_ripple(wanted, excitation.pulse_mel))
+        width = (width_hz * self.config.n_fft / self.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
         centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5
         upper, lower = (centre + width / 2).clamp(max=bins), (centre - width / 2).clamp(min=0.0)
         mean = (_read(total, upper) - _read(total, lower)) / (upper - lower)
@@ -241,13 +265,14 @@ class Analytic(nn.Module):
         pad = (n_fft - hop) // 2
         return overlap_add(frames, hop)[:, pad : pad + spectrum.shape[1] * hop]
 
-    def project(self, audio: Tensor, wanted: Tensor, voiced: Tensor, projections: int | None = None) -> Tensor:
+    def project(self, audio: Tensor, wanted: Tensor, excitation: Excitation, projections: int | None = None) -> Tensor:
         """Gated mel projection of ``(batch, samples)``."""
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
         projection = MelProjection(wanted, self.mel)
-        gate = pitch_gate(wanted, mel_of(projection.analyse(audio), self.mel), voiced, self.mel)
+        actual = mel_of(projection.analyse(audio), self.mel)
+        gate = pitch_gate(wanted, actual, excitation.pulse_mel, excitation.voiced, self.mel)
         return projection(audio, gate, rounds)
 
 

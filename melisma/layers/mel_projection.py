@@ -1,7 +1,8 @@
 """Mel projection: move audio towards a wanted log-mel, without learned weights.
 
-One round measures the log-mel of the audio, spreads the difference over the FFT bins as a gain and resynthesises. A gate
-closes it where the wanted mel was made at another pitch, or is blurred: there it would impose the wrong fine structure.
+One round measures the log-mel of the audio, spreads the difference over the FFT bins as a gain and resynthesises. A
+gate closes it where the wanted mel was made at another pitch, or is blurred: there it would impose the wrong fine
+structure.
 """
 
 from functools import lru_cache
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.mel import MelContract, compress, filterbank, hz_to_mel, mel_spectrum, mel_to_hz
-from melisma.audio.stft import hann, overlap_add, pad_signal, spectra
+from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -75,37 +76,87 @@ def _bands_per_cent(mel: MelContract, device: torch.device, dtype: torch.dtype) 
         return torch.tensor(per_octave / 1200.0, device=device, dtype=dtype)
 
 
-def pitch_gate(wanted: Tensor, actual: Tensor, voiced: Tensor, mel: MelContract) -> Tensor:
-    """How safe it is to project: 1 where both log-mels show the same pitch, 0 where projecting would undo it.
+def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, mel: MelContract) -> Tensor:
+    """How safe it is to project: 1 where the wanted mel shows the pitch that is played, 0 where it would be undone.
 
-    The fine structure of both (what is left when the envelope is taken away) is compared in the lowest bands. A least
-    squares fit ``wanted = a * actual + b * d actual / d pitch`` tells the contrast ``a`` (low when the wanted mel is
-    blurred) and the detuning ``b / a`` in cents; a far pitch shows in the correlation.
+    The fine structure (what is left of a log-mel when its envelope is taken away) is compared in the lowest bands:
+
+    - with that of the audio before any projection. A least squares fit ``wanted = a * actual + b * d actual / d pitch``
+      tells the contrast ``a``, low when the wanted mel is blurred, and the detuning ``b / a`` in cents;
+    - with that of the bare pulse train, which cannot have taken over the ripple of another pitch from the mel: an
+      octave shows here, in the ripple that stays unexplained.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         actual: the same of the audio before any projection.
+        pulses: the same of the pulse train.
         voiced: ``(batch, frames)``, 1 where F0 is given.
-        mel: the contract of both.
+        mel: the contract of all.
 
     Returns:
         ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames.
     """
-    fine = []
-    for values in (wanted, actual):
-        low = values[..., :GATE_BANDS]
-        fine.append(low - _smooth(low, GATE_SMOOTHING_BANDS))
-    target, own = fine
-    moved = -torch.gradient(own, dim=-1)[0] * _bands_per_cent(mel, own.device, own.dtype) * 100.0
-    pairs = ((target, own), (own, own), (target, target), (target, moved), (moved, moved), (own, moved))
-    sums = _smooth(torch.stack([(x * y).sum(-1) for x, y in pairs], dim=1), GATE_SMOOTHING_FRAMES)
-    to, oo, tt, tm, mm, om = sums.unbind(1)
-    correlation = to * torch.rsqrt(oo * tt + 1e-8)
-    determinant = oo * mm - om.square() + 1e-6
+    target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
+    moved = -_slope(own) * _bands_per_cent(mel, own.device, own.dtype) * 100.0
+    tt, to, oo, tm, mm, om, tc, cc = _products(
+        (target, target), (target, own), (own, own), (target, moved),
+        (moved, moved), (own, moved), (target, comb), (comb, comb),
+    )  # fmt: skip
+    determinant = oo * mm - om.square() + 1e-7
     contrast = (to * mm - tm * om) / determinant
     detuning = 100.0 * (tm * oo - to * om) / determinant / contrast.clamp(min=0.2)
-    gate = _ramp(correlation, 0.35, 0.55) * _ramp(contrast, 0.3, 0.6) * _ramp(-detuning.abs(), -20.0, -12.0)
+    gate = (
+        _ramp(_correlation(to, tt, oo), 0.55, 0.7)
+        * _ramp(contrast, 0.3, 0.6)
+        * _ramp(-detuning.abs(), -20.0, -12.0)
+        * (1.0 - _foreign(tt, tc, cc))
+        * _ramp(-_unexplained(tt, tc, cc), -1.0, -0.75)
+    )
     return (gate * voiced + (1.0 - voiced)).unsqueeze(-1)
+
+
+def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
+    """Whether the wanted mel shows the harmonics of another pitch than the pulse train's.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        pulses: the same of the pulse train.
+
+    Returns:
+        ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
+    """
+    target, comb = _fine_structure(wanted), _fine_structure(pulses)
+    return _foreign(*_products((target, target), (target, comb), (comb, comb)))
+
+
+def _correlation(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
+    return xy * torch.rsqrt(xx * yy + 1e-8)
+
+
+def _unexplained(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
+    """Nepers of ripple in the target that the comb does not account for."""
+    return (tt - tc.clamp(min=0.0).square() / (cc + 1e-6)).clamp(min=0.0).sqrt()
+
+
+def _foreign(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
+    return _ramp(-_correlation(tc, tt, cc), -0.6, -0.3) * _ramp(_unexplained(tt, tc, cc), 0.6, 0.8)
+
+
+def _products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Mean products over the bands of ``(batch, frames, bands)`` pairs, smoothed over frames."""
+    means = torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
+    return _smooth(means, GATE_SMOOTHING_FRAMES).unbind(1)
+
+
+def _fine_structure(log_mel_values: Tensor) -> Tensor:
+    low = log_mel_values[..., :GATE_BANDS]
+    return low - _smooth(low, GATE_SMOOTHING_BANDS)
+
+
+def _slope(values: Tensor) -> Tensor:
+    """Central difference along the last axis (torch.gradient does not export at dynamic length)."""
+    wide = F.pad(values, (1, 1), mode="replicate")
+    return 0.5 * (wide[..., 2:] - wide[..., :-2])
 
 
 def _ramp(values: Tensor, zero: float, one: float) -> Tensor:
@@ -124,20 +175,22 @@ class MelProjection:
         self.wanted = wanted
         self.mel = mel
         frames = wanted.shape[1]
-        window = hann(mel.n_fft, wanted)
-        squares = window.square().expand(1, frames, mel.n_fft)
+        self.window = centred_hann(mel.win_length, mel.n_fft, wanted)
+        squares = self.window.square().expand(1, frames, mel.n_fft)
         self.window_sum = overlap_add(squares, mel.hop_length).clamp(min=1e-3)
+        # What every contract pads when the signal is a whole number of hops; a plain number, so that graphs export.
+        self.padding = odd_split(mel.n_fft - mel.hop_length)
 
     def analyse(self, audio: Tensor) -> Tensor:
         """``(batch, samples)`` -> complex ``(batch, frames, n_fft // 2 + 1)`` with the contract's own padding."""
-        padded = pad_signal(audio, *self.mel.pad_amounts(audio.shape[-1]), mode=self.mel.pad_mode)
-        return spectra(padded, self.mel.n_fft, self.mel.hop_length)
+        padded = pad_signal(audio, *self.padding, mode=self.mel.pad_mode)
+        return spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length)
 
     def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
         """Least-squares inverse of :meth:`analyse` (Griffin & Lim 1984, eq. 6)."""
-        frames = torch.fft.irfft(spectrum) * hann(self.mel.n_fft, self.window_sum)
+        frames = torch.fft.irfft(spectrum) * self.window
         audio = overlap_add(frames, self.mel.hop_length) / self.window_sum
-        left, _ = self.mel.pad_amounts(samples)
+        left, _ = self.padding
         return audio[:, left : left + samples]
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int) -> Tensor:

@@ -58,8 +58,6 @@ def energy_distance(
     weights = band_weights(band_hz, n_fft, sample_rate)
     scale = (target * weights).mean(dim=(1, 2), keepdim=True) + SILENCE
     pull = magnitude_distance(first, target, weights, scale) + magnitude_distance(second, target, weights, scale)
-    if repulsion == 0.0:
-        return 0.5 * pull
     return 0.5 * pull - 0.5 * repulsion * magnitude_distance(first, second, weights, scale)
 
 

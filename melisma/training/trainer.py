@@ -1,15 +1,17 @@
 """A plain, short trainer for the spectral generator.
 
-One process a core; several (``torchrun --nproc-per-node 2``) share the gradients over gloo. Every draw follows from (seed,
-step, process), so that a run goes on after an interruption as if nothing had happened. Losses: the spectral energy distance on the
-unprojected output, so that the network stands without projection, and a plain distance after a drawn number of projections.
+One process a core; several (``torchrun --nproc-per-node 2``) share the gradients over gloo. Every draw follows from
+(seed, step, process), so that a run goes on after an interruption as if nothing had happened. Losses: a spectral
+(energy) distance on the unprojected output, so that the network stands without projection, and a plain distance after
+a drawn number of projections.
 """
 
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +19,25 @@ import torch.distributed as dist
 from torch import Tensor
 
 from melisma.audio.mel import log_mel
+from melisma.config import to_mapping
 from melisma.data.corpus import Corpus, Crop
 from melisma.errors import MelismaError
 from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.losses.spectral import energy_distance, spectral_distance
+from melisma.training.checkpoint import (
+    checkpoint_path,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    save_config,
+)
 
 # Frames on each side of a crop whose mel is disturbed by the cut; they are computed and thrown away.
 MARGIN = 2
+# Checkpoints are S_<step>.pth; this many are kept.
+PREFIX = "S"
+KEEP = 2
 
 
 @dataclass(frozen=True)
@@ -46,11 +60,12 @@ class Recipe:
         resample: share of crops that are resampled to other pitches and formants.
         resolutions: FFT sizes of the losses; each step draws ``resolutions_a_step`` of them.
         resolutions_a_step: see ``resolutions``.
-        repulsion: of the energy distance, 0 to 1.
+        repulsion: of the energy distance between two draws, 0 to 1; 0 is a plain loss on one draw.
         projections: numbers of projections that are drawn from, with equal chances.
         projected_weight: weight of the loss after projection.
         seed: of all draws.
         save_every: steps between checkpoints.
+        start_from: a checkpoint whose averaged weights a new run starts from.
     """
 
     generator: SpectralConfig
@@ -73,7 +88,7 @@ class Recipe:
     projected_weight: float = 0.5
     seed: int = 0
     save_every: int = 250
-    start_from: str | None = field(default=None)
+    start_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +130,17 @@ def loss_terms(generator: Spectral, batch: Batch, recipe: Recipe, rng: np.random
     phase = torch.rand(batch.f0_hz.shape[0], 1)
     excitation = generator.excite(batch.f0_hz, phase)
     masks = generator.masks(wanted, batch.f0_hz, excitation)
-    draws = tuple(generator.render(masks, excitation, generator.noise(batch.f0_hz, None)) for _ in range(2))
+    audio = generator.render(masks, excitation, generator.noise(batch.f0_hz, None))
     sizes = rng.choice(recipe.resolutions, recipe.resolutions_a_step, replace=False).tolist()
-    plain = [energy_distance(draws, batch.reference, n, batch.band_hz, rate, recipe.repulsion) for n in sizes]  # type: ignore[arg-type]
+    if recipe.repulsion > 0:
+        draws = (audio, generator.render(masks, excitation, generator.noise(batch.f0_hz, None)))
+        plain = [energy_distance(draws, batch.reference, n, batch.band_hz, rate, recipe.repulsion) for n in sizes]
+    else:
+        plain = [spectral_distance(audio, batch.reference, n, batch.band_hz, rate) for n in sizes]
     terms = {"unprojected": torch.stack(plain).mean()}
     rounds = int(rng.choice(recipe.projections))
     if rounds and recipe.projected_weight:
-        projected = generator.project(draws[0], wanted, excitation.voiced, rounds)
+        projected = generator.project(audio, wanted, excitation, rounds)
         parts = [spectral_distance(projected, batch.reference, n, batch.band_hz, rate) for n in sizes]
         parts.append((log_mel(projected, mel) - batch.features).abs().mean())
         terms["projected"] = recipe.projected_weight * torch.stack(parts).mean()
@@ -141,7 +160,7 @@ class Trainer:
 
     Args:
         recipe: what to train.
-        folder: where ``state.pt`` and ``log.jsonl`` are kept; a run found there goes on.
+        folder: where checkpoints, ``recipe.json`` and ``log.jsonl`` are kept; a run found there goes on.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -155,18 +174,18 @@ class Trainer:
             self.generator.parameters(), lr=recipe.learning_rate, betas=(0.8, 0.99), weight_decay=recipe.weight_decay
         )
         self.step = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        state = folder / "state.pt"
-        if state.exists():
-            self.restore(torch.load(state, weights_only=True))
+        save_config(folder, to_mapping(recipe), "recipe.json")
+        latest = latest_checkpoint(folder, PREFIX)
+        if latest is not None:
+            self.restore(load_checkpoint(latest))
         elif recipe.start_from is not None:
-            weights = torch.load(recipe.start_from, weights_only=True)["average"]
+            weights = load_checkpoint(recipe.start_from)["average"]
             self.generator.load_state_dict(weights)
             self.average.load_state_dict(weights)
         else:
             self.average.load_state_dict(self.generator.state_dict())
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of this trainer."""
         self.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])
@@ -174,7 +193,7 @@ class Trainer:
         self.step = state["step"]
 
     def save(self) -> None:
-        """Write ``state.pt`` by rename."""
+        """Write ``S_<step>.pth`` by rename and keep the newest few."""
         if self.rank != 0:
             return
         state = {
@@ -183,9 +202,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
-        temporary = self.folder / "state.pt.part"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / "state.pt")
+        save_checkpoint(checkpoint_path(self.folder, PREFIX, self.step), state)
+        prune_checkpoints(self.folder, KEEP, (PREFIX,))
 
     def train_step(self) -> dict[str, float]:
         """One step: draw, loss, gradients (averaged over processes), update, running average."""
@@ -207,8 +225,8 @@ class Trainer:
         self.optimizer.step()
         keep = min(recipe.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            pairs = (list(self.average.parameters()), list(self.generator.parameters()))
-            torch._foreach_lerp_(*pairs, weight=1.0 - keep)
+            for mean, value in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+                mean.lerp_(value, 1.0 - keep)
         self.step += 1
         return {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()}
 

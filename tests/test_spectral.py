@@ -1,0 +1,236 @@
+"""The spectral family: what must be true of every member, trained or not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
+from melisma.audio.stft import spectra
+from melisma.errors import MelismaError
+from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig, analytic
+from melisma.layers.mel_projection import mel_of, pitch_gate
+from melisma.losses.spectral import energy_distance, spectral_distance
+from melisma.source import Randomness
+
+SMALL = MelContract(sample_rate=16000, n_fft=512, win_length=512, hop_length=128, n_mels=40, fmin=40.0, fmax=7000.0)
+
+
+def small_spectral(**changes: int) -> Spectral:
+    torch.manual_seed(0)
+    config = dataclasses.replace(SpectralConfig(mel=SMALL, n_fft=256, channels=16, blocks=2), **changes)
+    model = Spectral(config)
+    torch.nn.init.normal_(model.head.weight, std=0.05)
+    return model.eval()
+
+
+MODELS = {
+    "analytic": lambda: analytic(SMALL).eval(),
+    "spectral": small_spectral,
+    "one subframe": lambda: small_spectral(subframes=1, n_fft=512),
+}
+
+
+@pytest.fixture(params=sorted(MODELS))
+def model(request: pytest.FixtureRequest) -> Analytic:
+    return MODELS[request.param]()
+
+
+def song(frames: int, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """A smooth log-mel and an F0 curve with an unvoiced gap."""
+    rng = np.random.default_rng(frames)
+    tilt = np.linspace(0.0, -4.0, SMALL.n_mels)[None, :, None]
+    level = rng.normal(size=(batch, SMALL.n_mels, frames)) * 0.3 + tilt
+    f0_hz = 180.0 * 2.0 ** (0.3 * np.sin(np.arange(frames) / 9.0)) * np.ones((batch, 1))
+    f0_hz[:, frames // 3 : frames // 3 + 5] = 0.0
+    return torch.tensor(level, dtype=torch.float32), torch.tensor(f0_hz, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 50])
+def test_length_is_frames_times_hop(model: Analytic, frames: int) -> None:
+    features, f0_hz = song(frames)
+    with torch.no_grad():
+        audio = model(features, f0_hz)
+    assert audio.shape == (1, 1, frames * SMALL.hop_length)
+    assert torch.isfinite(audio).all()
+
+
+def test_a_batch_is_its_clips(model: Analytic) -> None:
+    features, f0_hz = song(40, batch=3)
+    draws = model.randomness(f0_hz, seed=3, start_frame=0, frames=40)
+    with torch.no_grad():
+        together = model(features, f0_hz, randomness=draws)
+        for row in range(3):
+            one = Randomness(draws.initial_phase[row : row + 1], draws.noise[row : row + 1])
+            alone = model(features[row : row + 1], f0_hz[row : row + 1], randomness=one)
+            assert (alone - together[row]).abs().max() < 1e-5 * together.std()
+
+
+def test_pieces_are_the_whole(model: Analytic) -> None:
+    frames, halo = 160, model.halo_frames
+    features, f0_hz = song(frames)
+    hop = model.hop_length
+    with torch.no_grad():
+        whole = model(features, f0_hz, randomness=model.randomness(f0_hz, 5, 0, frames))[0, 0]
+        for start, stop in ((0, 50), (50, 61), (61, 160)):
+            first, last = max(0, start - halo), min(frames, stop + halo)
+            draws = model.randomness(f0_hz, 5, first, last - first)
+            piece = model(features[..., first:last], f0_hz[:, first:last], randomness=draws)[0, 0]
+            inner = piece[(start - first) * hop : (stop - first) * hop]
+            assert (inner - whole[start * hop : stop * hop]).abs().max() < 1e-4 * whole.std()
+
+
+def test_the_seed_decides(model: Analytic) -> None:
+    features, f0_hz = song(30)
+    with torch.no_grad():
+        first, same, other = (model(features, f0_hz, randomness=model.randomness(f0_hz, s, 0, 30)) for s in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert (first - other).abs().max() > 1e-3 * first.std()
+
+
+@pytest.mark.parametrize("projections", [0, 2])
+def test_exported_is_eager_at_other_lengths(projections: int) -> None:
+    model = small_spectral(projections=projections)
+    features, f0_hz = song(40)
+    draws = model.randomness(f0_hz, 0, 0, 40)
+
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, features: torch.Tensor, f0_hz: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor
+        ) -> torch.Tensor:
+            return self.model(features, f0_hz, randomness=Randomness(phase, noise))
+
+    frames = torch.export.Dim("frames", min=8, max=4096)
+    with torch.no_grad():
+        exported = torch.export.export(
+            Graph(),
+            (features, f0_hz, draws.initial_phase, draws.noise),
+            dynamic_shapes=({2: frames}, {1: frames}, {}, {1: SMALL.hop_length * frames}),
+        ).module()
+        for length in (40, 23, 90):
+            features, f0_hz = song(length)
+            draws = model.randomness(f0_hz, 1, 0, length)
+            eager = model(features, f0_hz, randomness=draws)
+            traced = exported(features, f0_hz, draws.initial_phase, draws.noise)
+            assert (eager - traced).abs().max() < 1e-4 * eager.std()
+
+
+def test_gradients_reach_every_weight() -> None:
+    model = small_spectral()
+    features, f0_hz = song(30)
+    model(features, f0_hz).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_network_that_says_nothing_is_analytic() -> None:
+    model = small_spectral()
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    plain = Analytic(AnalyticConfig(mel=SMALL, n_fft=256))
+    features, f0_hz = song(30)
+    draws = plain.randomness(f0_hz, 0, 0, 30)
+    with torch.no_grad():
+        difference = model(features, f0_hz, randomness=draws) - plain(features, f0_hz, randomness=draws)
+    assert difference.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("hz", [55.0, 220.0, 880.0, 1600.0])
+def test_the_pitch_is_the_one_asked_for(hz: float) -> None:
+    model = analytic(OPENVPI_44K)
+    frames = 90
+    features = torch.full((1, 128, frames), -2.0)
+    f0_hz = torch.full((1, frames), hz)
+    with torch.no_grad():
+        audio = model(features, f0_hz, projections=0)[0, 0]
+    spectrum = torch.fft.rfft(audio * torch.hann_window(len(audio)), n=1 << 18).abs()
+    step = 44100 / (1 << 18)
+    for harmonic in (1, 2, 3):
+        near = slice(int((harmonic - 0.3) * hz / step), int((harmonic + 0.3) * hz / step))
+        peak = (int(spectrum[near].argmax()) + near.start) * step / harmonic
+        assert abs(1200 * np.log2(peak / hz)) < 3.0
+
+
+def test_silence_is_silent() -> None:
+    model = analytic(OPENVPI_44K)
+    features = torch.full((1, 128, 40), float(np.log(1e-5)))
+    with torch.no_grad():
+        for f0_hz in (torch.zeros(1, 40), torch.full((1, 40), 200.0)):
+            assert model(features, f0_hz).abs().max() < 1e-5
+
+
+def test_projection_brings_the_mel_nearer() -> None:
+    model = analytic(SMALL)
+    features, f0_hz = song(80)
+    f0_hz = torch.zeros_like(f0_hz)
+    distances = []
+    with torch.no_grad():
+        for rounds in (0, 1, 3, 8):
+            draws = model.randomness(f0_hz, 0, 0, 80)
+            audio = model(features, f0_hz, randomness=draws, projections=rounds)[:, 0]
+            distances.append(float((log_mel(audio, SMALL) - features).abs().mean()))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.6 * distances[0]
+
+
+def voice_mel(model: Analytic, f0_hz: torch.Tensor) -> torch.Tensor:
+    """Natural log-mel ``(1, frames, n_mels)`` of a flat voice at that pitch."""
+    features = torch.full((1, model.mel.n_mels, f0_hz.shape[1]), -3.0)
+    with torch.no_grad():
+        audio = model(features, f0_hz, projections=0)[:, 0]
+    return log_mel(audio, model.mel).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("cents", "low", "high"), [(0, 0.9, 1.0), (60, 0.0, 0.1), (-60, 0.0, 0.1), (400, 0.0, 0.1)])
+def test_the_gate_closes_on_another_pitch(cents: float, low: float, high: float) -> None:
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 60), 240.0)
+    wanted, actual = voice_mel(model, f0_hz), voice_mel(model, f0_hz * 2 ** (cents / 1200))
+    pulses = model.excite(f0_hz * 2 ** (cents / 1200)).pulse_mel
+    gate = pitch_gate(wanted, actual, pulses, torch.ones(1, 60), OPENVPI_44K)[0, 10:-10]
+    assert low <= float(gate.mean()) <= high
+    assert float(pitch_gate(wanted, actual, pulses, torch.zeros(1, 60), OPENVPI_44K).min()) == 1.0
+
+
+def test_mel_of_agrees_with_log_mel() -> None:
+    audio = torch.randn(1, 6400) * 0.1
+    left, right = SMALL.pad_amounts(6400)
+    padded = torch.nn.functional.pad(audio.unsqueeze(1), (left, right), mode="reflect").squeeze(1)
+    ours = mel_of(spectra(padded, SMALL.n_fft, SMALL.hop_length), SMALL).transpose(1, 2)
+    assert (ours - log_mel(audio, SMALL)).abs().max() < 1e-4
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(MelismaError, match="centre"):
+        AnalyticConfig(mel=dataclasses.replace(SMALL, padding="centre"))
+    with pytest.raises(MelismaError, match="hop_length"):
+        AnalyticConfig(mel=SMALL, n_fft=200)
+
+
+def test_energy_distance_prefers_the_right_amount_of_noise() -> None:
+    """With repulsion the noisy draws win against a predictable answer; without it the predictable one does."""
+    torch.manual_seed(0)
+    shape, band = (4, 8000), torch.full((4,), 8000.0)
+    reference = torch.randn(shape)
+    noisy = (torch.randn(shape), torch.randn(shape))
+    pulses = torch.zeros(shape)
+    pulses[:, ::64] = 8.0 * 0.8
+    for repulsion, noise_wins in ((1.0, True), (0.0, False)):
+        a = energy_distance(noisy, reference, 256, band, 16000, repulsion)
+        b = energy_distance((pulses, pulses), reference, 256, band, 16000, repulsion)
+        assert bool(a < b) == noise_wins
+
+
+def test_losses_do_not_look_above_the_band() -> None:
+    torch.manual_seed(0)
+    low = torch.sin(torch.arange(8000) * 0.1).unsqueeze(0)
+    high = low + 0.3 * torch.sin(torch.arange(8000) * 2.8)
+    near = spectral_distance(high, low, 512, torch.tensor([5000.0]), 16000)
+    far = spectral_distance(high, low, 512, torch.tensor([8000.0]), 16000)
+    assert near < 0.1 * far
