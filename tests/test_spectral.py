@@ -213,18 +213,19 @@ def test_impossible_settings_are_refused() -> None:
         AnalyticConfig(mel=SMALL, n_fft=200)
 
 
-def test_energy_distance_prefers_the_right_amount_of_noise() -> None:
-    """With repulsion the noisy draws win against a predictable answer; without it the predictable one does."""
+def test_energy_distance_rewards_draws_that_differ() -> None:
+    """Noise against noise: two independent draws must beat the same draw twice, and the wrong level must lose."""
     torch.manual_seed(0)
-    shape, band = (4, 8000), torch.full((4,), 8000.0)
-    reference = torch.randn(shape)
-    noisy = (torch.randn(shape), torch.randn(shape))
-    pulses = torch.zeros(shape)
-    pulses[:, ::64] = 8.0 * 0.8
-    for repulsion, noise_wins in ((1.0, True), (0.0, False)):
-        a = energy_distance(noisy, reference, 256, band, 16000, repulsion)
-        b = energy_distance((pulses, pulses), reference, 256, band, 16000, repulsion)
-        assert bool(a < b) == noise_wins
+    shape, band = (4, 16000), torch.full((4,), 8000.0)
+    reference, first, second = torch.randn(shape), torch.randn(shape), torch.randn(shape)
+
+    def loss(one: torch.Tensor, other: torch.Tensor, repulsion: float) -> float:
+        return float(energy_distance((one, other), reference, 256, band, 16000, repulsion))
+
+    assert loss(first, second, 1.0) < 0.7 * loss(first, first, 1.0)
+    assert loss(first, second, 0.0) == pytest.approx(loss(first, first, 0.0), rel=0.05)
+    for level in (0.5, 2.0):
+        assert loss(level * first, level * second, 1.0) > 1.2 * loss(first, second, 1.0)
 
 
 def test_losses_do_not_look_above_the_band() -> None:
