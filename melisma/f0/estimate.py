@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
@@ -12,7 +13,7 @@ from melisma.config import lookup
 from melisma.errors import MelismaError
 from melisma.f0.dio import DIO
 from melisma.f0.harvest import HARVEST
-from melisma.f0.raw import Estimator, RawF0, frame_times, read_at
+from melisma.f0.raw import Estimator, frame_times, read_at
 from melisma.f0.refine import stonemask
 from melisma.f0.swift import SWIFT_F0
 
@@ -29,6 +30,10 @@ QUIET_PEAK = 0.3
 LARGEST_GAIN = 300.0
 # Below this peak (-100 dB) there is nothing to find.
 SILENT_PEAK = 1e-5
+# What a voice can sing, and more.
+LOWEST_HZ, HIGHEST_HZ = 40.0, 2000.0
+# Samples read at once to find the peak.
+_READ = 1 << 18
 
 
 def estimate_f0(
@@ -36,8 +41,8 @@ def estimate_f0(
     sample_rate: int,
     hop_length: int,
     method: str = DEFAULT_METHOD,
-    fmin: float = 40.0,
-    fmax: float = 2000.0,
+    fmin: float = LOWEST_HZ,
+    fmax: float = HIGHEST_HZ,
     refine: bool = True,
     padding: Literal["same", "nvstft", "centre"] = "same",
 ) -> np.ndarray:
@@ -60,41 +65,75 @@ def estimate_f0(
     Raises:
         MelismaError: unknown method, audio that is not one channel, empty, or not finite, or an empty F0 range.
     """
-    estimator = lookup(ESTIMATORS, method, "F0 estimator")
+    lookup(ESTIMATORS, method, "F0 estimator")
     signal = np.asarray(audio)
     if signal.ndim != 1 or signal.size == 0:
         raise MelismaError(f"F0 needs one channel of audio, (samples,), not {signal.shape}; average the channels first")
     if sample_rate < 1 or hop_length < 1:
         raise MelismaError(f"F0 needs a positive sample rate and hop, not {sample_rate} Hz and {hop_length}")
+    times_s = frame_times(signal.size, sample_rate, hop_length, padding)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return signal[start:stop]
+
+    return estimate_f0_blocks(read, signal.size, sample_rate, times_s, method, fmin, fmax, refine)
+
+
+def estimate_f0_blocks(
+    read: Callable[[int, int], np.ndarray],
+    samples: int,
+    sample_rate: int,
+    times_s: np.ndarray,
+    method: str = DEFAULT_METHOD,
+    fmin: float = LOWEST_HZ,
+    fmax: float = HIGHEST_HZ,
+    refine: bool = True,
+    progress: Callable[[float], None] = lambda share: None,
+) -> np.ndarray:
+    """:func:`estimate_f0` of audio that is read in pieces; it is read twice, for the level and for F0.
+
+    Args:
+        read: ``(start, stop) -> (stop - start,)`` samples of one channel, ``0 <= start < stop <= samples``.
+        samples: length, at least 1.
+        sample_rate: Hz.
+        times_s: ``(frames,)`` seconds, increasing: where F0 is wanted.
+        method: as in :func:`estimate_f0`, like ``fmin``, ``fmax`` and ``refine``.
+        fmin: Hz.
+        fmax: Hz.
+        refine: see there.
+        progress: called with the share done, 0 to 1, after every block.
+
+    Returns:
+        ``(frames,)`` float32 in Hz, 0 where unvoiced.
+
+    Raises:
+        MelismaError: unknown method, samples that are not finite, or an empty F0 range.
+    """
+    estimator = lookup(ESTIMATORS, method, "F0 estimator")
     low, high = max(fmin, estimator.lowest_hz), min(fmax, estimator.highest_hz, 0.45 * sample_rate)
     if not 0 < low < high / 1.1:
         raise MelismaError(
             f"no F0 lies between {low:.0f} and {high:.0f} Hz, the range that is left of {method}'s; widen it"
         )
-    times_s = frame_times(signal.size, sample_rate, hop_length, padding)
-    gain = level_gain(signal)
-    if gain == 0.0:
-        return np.zeros(len(times_s), dtype=np.float32)
+    gain = level_gain(read, samples)
     f0_hz = np.zeros(len(times_s))
-    for start, stop, first, last in blocks(signal.size, sample_rate, estimator.step_s):
-        here = (times_s >= first / sample_rate) & (times_s < last / sample_rate)
-        if last >= signal.size:
-            here |= times_s >= last / sample_rate
-        piece = signal[start:stop].astype(np.float32) * np.float32(gain)
-        shortfall = math.ceil(SHORTEST_SECONDS * sample_rate) - len(piece)
-        piece = np.pad(piece, (0, max(0, shortfall)))
+    for start, stop, first, last in blocks(samples, sample_rate, estimator.step_s) if gain > 0 else []:
+        here = (times_s >= first / sample_rate) & ((times_s < last / sample_rate) | (last >= samples))
+        piece = read(start, stop).astype(np.float32) * np.float32(gain)
+        piece = np.pad(piece, (0, max(0, math.ceil(SHORTEST_SECONDS * sample_rate) - len(piece))))
         times_here = times_s[here] - start / sample_rate
         heard = piece + dither(start, len(piece), estimator.dither) if estimator.dither > 0 else piece
         found = read_at(estimator.estimate(heard, sample_rate, low, high), times_here)
         f0_hz[here] = stonemask(piece, sample_rate, found, times_here) if refine else found
+        progress(last / samples)
     return f0_hz.astype(np.float32)
 
 
-def level_gain(signal: np.ndarray) -> float:
+def level_gain(read: Callable[[int, int], np.ndarray], samples: int) -> float:
     """Gain that raises a quiet recording to where the estimators work; 0 for silence; NaN and infinity are refused."""
     peak = 0.0
-    for start in range(0, signal.size, 1 << 20):
-        here = float(np.abs(signal[start : start + (1 << 20)]).max())
+    for start in range(0, samples, _READ):
+        here = float(np.abs(read(start, min(start + _READ, samples))).max())
         peak = max(peak, here)
         if not math.isfinite(here):
             raise MelismaError("the audio holds NaN or infinite samples; repair the file first")
@@ -132,6 +171,3 @@ def blocks(samples: int, sample_rate: int, step_s: Fraction) -> list[tuple[int, 
     return [
         (max(0, first - context), min(samples, last + context), first, last) for first, last in itertools.pairwise(cuts)
     ]
-
-
-__all__ = ["BLOCK_SECONDS", "DEFAULT_METHOD", "ESTIMATORS", "RawF0", "blocks", "estimate_f0", "level_gain"]
