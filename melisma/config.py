@@ -6,6 +6,7 @@ and nowhere else, so that an unknown key, a missing one and a wrong type are rep
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -31,20 +32,32 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], what: str) -> T:
     """Build the frozen dataclass ``cls`` from a mapping.
 
     ``what`` names the origin (a file, say) in errors. Unknown keys, missing keys and values of a wrong type raise
-    ``MelismaError``; lists become tuples where the field says so.
+    ``MelismaError``, at any depth; lists become tuples where the field says so.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
-    for key in mapping:
-        if key not in known:
-            raise MelismaError(f"{what}: unknown key {key!r}{suggest(key, known)} Known: {', '.join(known)}")
+    check_keys(cls, mapping, what)
     try:
         return TypeAdapter(cls).validate_python(dict(mapping))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise MelismaError(f"{what}: {where}: {first['msg']}") from error
+
+
+def check_keys(cls: type, mapping: Mapping[str, Any], what: str) -> None:
+    """Refuse keys that the dataclass ``cls``, or a dataclass in one of its fields, does not have.
+
+    pydantic passes over them in standard dataclasses.
+    """
+    kinds = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key, value in mapping.items():
+        if key not in known:
+            raise MelismaError(f"{what}: unknown key {key!r}{suggest(str(key), known)} Known: {', '.join(known)}")
+        for kind in (kinds[key], *typing.get_args(kinds[key])):
+            if isinstance(value, Mapping) and isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                check_keys(kind, value, f"{what}: {key}")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import numpy as np
 
 from melisma.audio.io import load_training_audio
 from melisma.audio.mel import OPENVPI_44K
-from melisma.data.corpus import Source, build_corpus, held_out, manifest_sources
+from melisma.data.corpus import Source, build_corpus, manifest_sources
+from melisma.data.manifest import held_out
 from melisma.data.singer import random_phrase
 
 RATE, HOP = OPENVPI_44K.sample_rate, OPENVPI_44K.hop_length

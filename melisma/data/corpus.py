@@ -9,15 +9,25 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
 
 from melisma.audio.io import load_training_audio
+from melisma.data.manifest import read_manifest, real_band_hz
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
+from melisma.files import replace_on_success
 
 Array = np.ndarray
+
+# Shorter clips are left out.
+SHORTEST_FRAMES = 16
+# WORLD's envelope takes a lower F0 than this for no voice; its own bound, 71 Hz, is above a bass.
+LOWEST_HZ = 40.0
+# Share of the narrower band that resampling keeps.
+KEPT_BAND = 0.92
 
 
 @dataclass(frozen=True)
@@ -52,27 +62,13 @@ class Source:
     f0_hz: Array | None = None
 
 
-def held_out(path: Path) -> set[str]:
-    """Relative paths that a held-out list names; see ``recipes/heldout.txt``."""
-    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#"))
-    return {line.split(" ")[0] for line in lines}
-
-
-def real_band_hz(note: str, sample_rate: int) -> float:
-    """What a manifest row's note and rate say about the highest real frequency."""
-    for mark, band in (("11.6 kHz", 11600.0), ("16 kHz", 16000.0), ("20.3 kHz", 20300.0)):
-        if mark in note:
-            return band
-    return sample_rate / 2 * 0.95
-
-
 def manifest_sources(folder: Path, excluded: set[str], sample_rate: int) -> Iterator[Source]:
     """Clips of ``folder/manifest.json`` that are not excluded, at the corpus' rate."""
-    for row in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
-        if row["path"] in excluded:
+    for path, row in read_manifest(folder).items():
+        if path in excluded:
             continue
-        audio = load_training_audio(folder / row["path"], sample_rate, channel="mean")
-        yield Source(row["path"], row["kind"], audio, real_band_hz(row["note"], row["sample_rate"]))
+        audio = load_training_audio(folder / path, sample_rate, channel="mean")
+        yield Source(path, row["kind"], audio, real_band_hz(row["note"], row["sample_rate"]))
 
 
 def shifted_by_world(audio: Array, f0_hz: Array, sample_rate: int, hop_length: int, semitones: float) -> Array:
@@ -84,8 +80,9 @@ def shifted_by_world(audio: Array, f0_hz: Array, sample_rate: int, hop_length: i
     times = np.arange(len(f0_hz) + 1) * period_ms / 1000.0
     double = np.concatenate([np.zeros(hop_length // 2), audio.astype(np.float64), np.zeros(hop_length)])
     curve = np.concatenate([f0_hz[:1], f0_hz]).astype(np.float64)
-    envelope = pyworld.cheaptrick(double, curve, times, sample_rate)
-    aperiodicity = pyworld.d4c(double, curve, times, sample_rate)
+    n_fft = pyworld.get_cheaptrick_fft_size(sample_rate, LOWEST_HZ)
+    envelope = pyworld.cheaptrick(double, curve, times, sample_rate, f0_floor=LOWEST_HZ, fft_size=n_fft)
+    aperiodicity = pyworld.d4c(double, curve, times, sample_rate, fft_size=n_fft)
     moved = pyworld.synthesize(curve * 2.0 ** (semitones / 12), envelope, aperiodicity, sample_rate, period_ms)
     start = hop_length // 2
     out = np.zeros(len(audio), dtype=np.float32)
@@ -111,9 +108,14 @@ def build_corpus(
 ) -> None:
     """Write ``audio.i16``, ``mismatch.i16``, ``f0.f32`` and ``clips.json`` into ``folder``.
 
-    Audio is stored with 16 bits; a clip's length is rounded down to whole frames.
+    Audio is stored with 16 bits; a clip's length is rounded down to whole frames. ``clips.json`` comes last: a folder
+    without it is no corpus, whatever else an interruption left there.
+
+    Raises:
+        MelismaError: no clip of 16 frames or more, or a given F0 with fewer frames than its audio.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "clips.json").unlink(missing_ok=True)
     rng = np.random.default_rng(seed)
     clips: list[Clip] = []
     start = 0
@@ -124,12 +126,16 @@ def build_corpus(
     ):
         for source in sources:
             frames = len(source.audio) // hop_length
-            if frames < 16:
+            if frames < SHORTEST_FRAMES:
                 continue
             audio = source.audio[: frames * hop_length]
             audio = audio * min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))
             known = source.f0_hz
             f0_hz = estimate_f0(audio, sample_rate, hop_length)[:frames] if known is None else known[:frames]
+            if len(f0_hz) != frames:
+                raise MelismaError(
+                    f"{source.name}: {len(f0_hz)} values of F0 for {frames} frames; they must be as many"
+                )
             semitones = draw_mismatch(rng) if (f0_hz > 0).any() else 0.0
             other = shifted_by_world(audio, f0_hz, sample_rate, hop_length, semitones) if semitones else audio
             for file, samples in ((audio_file, audio), (mismatch_file, other)):
@@ -138,8 +144,11 @@ def build_corpus(
             clips.append(Clip(source.name, source.kind, start, frames, source.band_hz, semitones))
             start += frames
             progress(source.name)
+    if not clips:
+        raise MelismaError(f"{folder}: no clip of {SHORTEST_FRAMES} frames or more to make a corpus from; give some")
     header = {"sample_rate": sample_rate, "hop_length": hop_length, "clips": [asdict(clip) for clip in clips]}
-    (folder / "clips.json").write_text(json.dumps(header), encoding="utf-8")
+    with replace_on_success(folder / "clips.json") as temporary:
+        temporary.write_text(json.dumps(header), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -169,15 +178,13 @@ class Corpus:
 
     def __init__(self, folders: list[Path], shares: dict[str, float]) -> None:
         self.parts: list[tuple[Array, Array, Array, list[Clip]]] = []
-        rates = set()
+        rates: set[tuple[int, int]] = set()
         for folder in folders:
             if not (folder / "clips.json").exists():
                 raise MelismaError(f"{folder} holds no corpus (clips.json is missing); make it with recipes/corpus.py")
             header = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
             rates.add((header["sample_rate"], header["hop_length"]))
-            audio, other = (np.memmap(folder / name, dtype="<i2", mode="r") for name in ("audio.i16", "mismatch.i16"))
-            f0_hz = np.memmap(folder / "f0.f32", dtype="<f4", mode="r")
-            self.parts.append((audio, other, f0_hz, [Clip(**row) for row in header["clips"]]))
+            self.parts.append(_open(folder, header))
         if len(rates) != 1:
             raise MelismaError(f"corpora of different rates or hops cannot be mixed: {sorted(rates)}")
         self.sample_rate, self.hop_length = rates.pop()
@@ -215,7 +222,26 @@ class Corpus:
             pieces.append(_fit(piece, frames * self.hop_length))
         if ratio != 1.0:
             curve = _stretch(curve, ratio, frames)
-        return Crop(pieces[0], pieces[-1], _fit(curve, frames), min(clip.band_hz * ratio, self.sample_rate / 2))
+        kept_hz = self.sample_rate / 2 * (1.0 if ratio == 1.0 else KEPT_BAND * min(1.0, ratio))
+        return Crop(pieces[0], pieces[-1], _fit(curve, frames), min(clip.band_hz * ratio, kept_hz))
+
+
+def _open(folder: Path, header: dict[str, Any]) -> tuple[Array, Array, Array, list[Clip]]:
+    """Audio, mismatch and F0 of a corpus as memory-mapped arrays, and its clips."""
+    clips = [Clip(**row) for row in header["clips"]]
+    frames = sum(clip.frames for clip in clips)
+    samples = frames * header["hop_length"]
+    arrays = []
+    for name, dtype, length in (
+        ("audio.i16", "<i2", samples),
+        ("mismatch.i16", "<i2", samples),
+        ("f0.f32", "<f4", frames),
+    ):
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != length * np.dtype(dtype).itemsize:
+            raise MelismaError(f"{path}: missing or not the size that clips.json asks for; make the corpus again")
+        arrays.append(np.memmap(path, dtype=dtype, mode="r"))
+    return arrays[0], arrays[1], arrays[2], clips
 
 
 def _fit(values: Array, length: int) -> Array:
@@ -225,7 +251,7 @@ def _fit(values: Array, length: int) -> Array:
 
 
 def _stretch(f0_hz: Array, ratio: float, frames: int) -> Array:
-    """F0 of a clip that plays ``ratio`` times as fast, at the frame centres."""
+    """F0 of a clip that plays ``ratio`` times as fast, at the frame centres; 0 behind its end."""
     position = (np.arange(frames) + 0.5) * ratio - 0.5
     voiced = f0_hz > 0
     nearest = np.clip(np.round(position).astype(int), 0, len(f0_hz) - 1)
@@ -233,4 +259,4 @@ def _stretch(f0_hz: Array, ratio: float, frames: int) -> Array:
         return np.zeros(frames, dtype=np.float32)
     where = np.flatnonzero(voiced)
     smooth = np.exp(np.interp(position, where, np.log(f0_hz[where]))) * ratio
-    return np.where(voiced[nearest], smooth, 0.0).astype(np.float32)
+    return np.where(voiced[nearest] & (position < len(f0_hz) - 0.5), smooth, 0.0).astype(np.float32)

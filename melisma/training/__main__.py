@@ -1,6 +1,8 @@
 """``python -m melisma.training RECIPE.yaml FOLDER``; under ``torchrun`` the processes share the gradients."""
 
+import sys
+
 from melisma.training.recipe import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,10 +8,13 @@ a drawn number of projections.
 
 import json
 import math
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from melisma.config import to_mapping
 from melisma.data.corpus import Corpus, Crop
 from melisma.errors import MelismaError
 from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.layers.mel_projection import natural
 from melisma.losses.spectral import energy_distance, spectral_distance
 from melisma.training.checkpoint import (
     checkpoint_path,
@@ -90,6 +94,18 @@ class Recipe:
     save_every: int = 250
     start_from: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "frames", "save_every"):
+            if getattr(self, name) < 1:
+                raise MelismaError(f"{name} is {getattr(self, name)}; a recipe needs at least 1")
+        if not 1 <= self.resolutions_a_step <= len(self.resolutions):
+            raise MelismaError(
+                f"resolutions_a_step is {self.resolutions_a_step}, and there are {len(self.resolutions)} resolutions "
+                "to draw from"
+            )
+        if not self.projections or min(self.projections) < 0:
+            raise MelismaError(f"projections {self.projections}: give numbers of rounds to draw from; (0,) is none")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -126,7 +142,7 @@ def draw_batch(corpus: Corpus, recipe: Recipe, step: int, rank: int) -> Batch:
 def loss_terms(generator: Spectral, batch: Batch, recipe: Recipe, rng: np.random.Generator) -> dict[str, Tensor]:
     """Both losses of one batch; noise is drawn from torch's generator."""
     mel, rate = recipe.generator.mel, recipe.generator.mel.sample_rate
-    wanted = batch.features.transpose(1, 2)
+    wanted = natural(batch.features, mel).transpose(1, 2)
     phase = torch.rand(batch.f0_hz.shape[0], 1)
     excitation = generator.excite(batch.f0_hz, phase)
     masks = generator.masks(wanted, batch.f0_hz, excitation)
@@ -167,34 +183,46 @@ class Trainer:
         self.recipe, self.folder = recipe, folder
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.corpus = Corpus([Path(path) for path in recipe.corpora], recipe.shares)
+        mel = recipe.generator.mel
+        made, wanted = (self.corpus.sample_rate, self.corpus.hop_length), (mel.sample_rate, mel.hop_length)
+        if made != wanted:
+            raise MelismaError(f"the corpora have (rate, hop) {made} and the generator {wanted}; make them for its mel")
         torch.manual_seed(recipe.seed)
         self.generator = Spectral(recipe.generator)
         self.average = Spectral(recipe.generator)
         self.optimizer = torch.optim.AdamW(
             self.generator.parameters(), lr=recipe.learning_rate, betas=(0.8, 0.99), weight_decay=recipe.weight_decay
         )
-        self.step = 0
-        save_config(folder, to_mapping(recipe), "recipe.json")
+        self.step = self.saved = 0
+        self.asked = self.stopping = False
+        self.average.load_state_dict(self.generator.state_dict())
         latest = latest_checkpoint(folder, PREFIX)
         if latest is not None:
-            self.restore(load_checkpoint(latest))
+            self.restore(latest)
         elif recipe.start_from is not None:
-            weights = load_checkpoint(recipe.start_from)["average"]
-            self.generator.load_state_dict(weights)
-            self.average.load_state_dict(weights)
-        else:
-            self.average.load_state_dict(self.generator.state_dict())
+            self.start_from(Path(recipe.start_from))
+        if self.rank == 0:
+            save_config(folder, to_mapping(recipe), "recipe.json")
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, path: Path) -> None:
         """Go on from a checkpoint of this trainer."""
-        self.generator.load_state_dict(state["generator"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        state = load_checkpoint(path)
+        with _fitting(path):
+            self.generator.load_state_dict(state["generator"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = self.saved = state["step"]
+
+    def start_from(self, path: Path) -> None:
+        """Begin a new run at the averaged weights of another."""
+        weights = load_checkpoint(path)
+        with _fitting(path):
+            self.generator.load_state_dict(weights["average"])
+            self.average.load_state_dict(weights["average"])
 
     def save(self) -> None:
-        """Write ``S_<step>.pth`` by rename and keep the newest few."""
-        if self.rank != 0:
+        """Write ``S_<step>.pth`` by rename and keep the newest few; once for each step."""
+        if self.rank != 0 or self.saved == self.step:
             return
         state = {
             "generator": self.generator.state_dict(),
@@ -204,9 +232,14 @@ class Trainer:
         }
         save_checkpoint(checkpoint_path(self.folder, PREFIX, self.step), state)
         prune_checkpoints(self.folder, KEEP, (PREFIX,))
+        self.saved = self.step
 
     def train_step(self) -> dict[str, float]:
-        """One step: draw, loss, gradients (averaged over processes), update, running average."""
+        """One step: draw, loss, gradients (averaged over processes), update, running average.
+
+        Raises:
+            MelismaError: on all processes, a loss or gradient that is not finite; the weights are as they were.
+        """
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, self.step, self.rank, 1])
         torch.manual_seed(int(rng.integers(2**62)))
@@ -214,12 +247,15 @@ class Trainer:
         shared = np.random.default_rng([recipe.seed, self.step, 2])  # the same resolutions and rounds on all processes
         terms = loss_terms(self.generator, batch, recipe, shared)
         total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            raise MelismaError(f"the loss of step {self.step} is not finite; the checkpoint before it is kept")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        self.average_gradients()
+        loss = self.average_gradients(total.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), recipe.clip_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise MelismaError(
+                f"the loss or the gradient of step {self.step} is not finite; go on from the last checkpoint with a "
+                "lower learning_rate or another seed"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step)
         self.optimizer.step()
@@ -230,30 +266,59 @@ class Trainer:
         self.step += 1
         return {name: value.item() for name, value in terms.items()} | {"gradient": norm.item()}
 
-    def average_gradients(self) -> None:
-        """Mean of the gradients over all processes, in one message."""
+    def average_gradients(self, loss: Tensor) -> Tensor:
+        """Mean of the gradients and of the loss over all processes, in one message.
+
+        The message also says whether any process was asked to stop, so that all stop after the same step.
+        """
         if not dist.is_initialized() or dist.get_world_size() == 1:
-            return
+            self.stopping = self.asked
+            return loss
         gradients = [parameter.grad for parameter in self.generator.parameters() if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.new_tensor([loss, float(self.asked)])])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        *pieces, mean, asked = flat.split([*(gradient.numel() for gradient in gradients), 1, 1])
+        for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
+        self.stopping = bool(asked > 0)
+        return mean
 
     def run(self) -> None:
-        """Train to the end; Ctrl-C saves first."""
+        """Train to the end and save. Ctrl-C and SIGTERM wait for the step to end and save too.
+
+        Raises:
+            MelismaError: interrupted, or see :meth:`train_step`; after the latter nothing is saved.
+        """
         since, window = time.monotonic(), []
-        try:
-            while self.step < self.recipe.steps:
+        with self.interruptions():
+            while self.step < self.recipe.steps and not self.stopping:
                 window.append(self.train_step())
                 if self.step % 25 == 0:
                     self.log(window, (time.monotonic() - since) / len(window))
                     since, window = time.monotonic(), []
                 if self.step % self.recipe.save_every == 0:
                     self.save()
-        finally:
             self.save()
+        if self.step < self.recipe.steps:
+            raise MelismaError(f"interrupted after step {self.step}, which is saved; the same command goes on from it")
+
+    @contextmanager
+    def interruptions(self) -> Iterator[None]:
+        """Turn Ctrl-C and SIGTERM into ``asked`` while a run is going: half a step must not be saved."""
+
+        def ask(*_: object) -> None:
+            self.asked = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def log(self, window: list[dict[str, float]], seconds: float) -> None:
         """Append the means of some steps to ``log.jsonl`` and print them."""
@@ -265,3 +330,15 @@ class Trainer:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(row, flush=True)
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Say in one line that a checkpoint is not one of this recipe's model."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise MelismaError(
+            f"{path}: not a checkpoint of this recipe's generator; train in another folder, or with the settings of "
+            "recipe.json beside it"
+        ) from error

@@ -9,9 +9,10 @@ import pytest
 import soundfile
 
 from melisma.audio.mel import OPENVPI_44K
+from melisma.data.manifest import read_list
 from melisma.data.singer import Note, sing
 from melisma.errors import MelismaError
-from melisma.evaluation.clips import EvaluationClip, join, load_clips, read_list
+from melisma.evaluation.clips import EvaluationClip, join, load_clips
 from melisma.evaluation.conditions import blur, conditions
 from melisma.evaluation.report import Report, Row, evaluate
 
