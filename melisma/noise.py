@@ -89,11 +89,6 @@ def counter_normal(seed: int, start: int, count: int, streams: int, device: torc
     return values.reshape(count, streams)
 
 
-def largest_value() -> float:
-    """The largest magnitude that :func:`counter_normal` can return (about six standard deviations)."""
-    return 2.0 * float(_quantiles(torch.device("cpu"))[-1])
-
-
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed for one purpose of several that must be independent, such as source noise and feature noise."""
     word = seed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from melisma.errors import MelismaError
-from melisma.noise import counter_normal, counter_uniform, derived_seed, largest_value
+from melisma.noise import counter_normal, counter_uniform, derived_seed
 
 SAMPLES = 1 << 18
 # The first values of seed 0, stream 0: a change of the algorithm would change the sound of every seed.
@@ -43,7 +43,7 @@ def test_moments_are_those_of_a_normal(seed: int) -> None:
     assert abs(noise.var() - 1) < 4 * 2**0.5 * error
     assert abs((noise**3).mean()) < 4 * 15**0.5 * error
     assert abs((noise**4).mean() - 3) < 4 * 96**0.5 * error
-    assert noise.abs().max() <= largest_value()
+    assert 4.0 < noise.abs().max() < 7.0
 
 
 def test_distribution_is_normal() -> None:

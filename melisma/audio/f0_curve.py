@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from melisma.audio.arrays import choose, read_tensor
 from melisma.errors import MelismaError
 
 KEYS = ("f0_hz", "f0")  # where .npz and .pt files with several arrays keep the curve
@@ -183,34 +184,13 @@ def _load_npy(path: Path) -> np.ndarray:
 def _load_npz(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays[_key(path, list(arrays))])
+            return np.asarray(arrays[choose(path, arrays, KEYS, "F0")])
     except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:
         raise MelismaError(f"{path}: cannot be read as .npz; save it with numpy.savez(path, f0=f0)") from error
 
 
 def _load_pt(path: Path) -> np.ndarray:
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises depends on the bytes
-        raise MelismaError(
-            f"{path}: refused: not a file of tensors only; save it with torch.save(f0_tensor, path)"
-        ) from error
-    if isinstance(content, dict):
-        content = content[_key(path, list(content))]
-    if not isinstance(content, torch.Tensor):
-        raise MelismaError(f"{path}: holds a {type(content).__name__}; save the F0 as one tensor")
-    return content.detach().float().numpy()
-
-
-def _key(path: Path, names: list[str]) -> str:
-    for key in KEYS:
-        if key in names:
-            return key
-    if len(names) == 1:
-        return names[0]
-    raise MelismaError(f"{path}: which of {', '.join(map(str, names)) or 'nothing'} is the F0? Name it 'f0'")
+    return read_tensor(path, lambda names: choose(path, names, KEYS, "F0"), "F0")
 
 
 def _from_table(path: Path, hop_seconds: float | None, frames: int | None) -> np.ndarray:

@@ -104,23 +104,6 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     return total.reshape(batch, -1)
 
 
-def synthesis(spectrum: Tensor, hop_length: int) -> Tensor:
-    """Least-squares inverse of Hann-windowed :func:`spectra` away from the edges (Griffin & Lim 1984, eq. 6).
-
-    Args:
-        spectrum: complex ``(batch, frames, n_fft // 2 + 1)``.
-        hop_length: samples between frames; divides ``n_fft`` at least four times, so that the squared windows sum to
-            the constant ``3 / 8 * n_fft / hop_length``.
-
-    Returns:
-        ``(batch, (frames - 1) * hop_length + n_fft)``; the first and the last ``n_fft - hop_length`` samples fade.
-    """
-    frames = torch.fft.irfft(spectrum)
-    n_fft = frames.shape[-1]
-    window = hann(n_fft, frames) * (8 * hop_length / (3 * n_fft))
-    return overlap_add(frames * window, hop_length)
-
-
 def odd_split(total: int) -> tuple[int, int]:
     """Split a padding in two parts, the right one larger when it is odd."""
     return total // 2, math.ceil(total / 2)

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from melisma.audio.arrays import choose, read_tensor
 from melisma.audio.mel import MelContract, convert_log_mel
 from melisma.config import from_mapping
 from melisma.errors import MelismaError
@@ -91,37 +91,21 @@ def _read(path: Path) -> tuple[np.ndarray, MelContract | None]:
             return np.load(path, allow_pickle=False), None
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                names = [name for name in arrays if name not in (CONTRACT_KEY, "f0", "f0_hz")]
                 contract = _contract(str(arrays[CONTRACT_KEY]), path) if CONTRACT_KEY in arrays else None
-                return np.asarray(arrays[_key(path, names)]), contract
+                return np.asarray(arrays[_key(path, list(arrays))]), contract
         if suffix == ".pt":
-            return _read_tensors(path), None
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, pickle.UnpicklingError, RuntimeError) as error:
+            return read_tensor(path, lambda names: _key(path, names), "features"), None
+    except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:
         raise MelismaError(
             f"{path}: refused: not a plain {suffix} of numbers (files that would run code are never opened as such); "
-            "save one array with numpy.save or torch.save(tensor, path)"
+            "save one array with numpy.save"
         ) from error
     raise MelismaError(f"{path}: unknown kind of features {suffix or 'without suffix'!r}; known: .npy, .npz, .pt")
 
 
-def _read_tensors(path: Path) -> np.ndarray:
-    import torch
-
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, dict):
-        content = content[_key(path, [name for name in content if name not in ("f0", "f0_hz")])]
-    if not isinstance(content, torch.Tensor):
-        raise MelismaError(f"{path}: holds a {type(content).__name__}; save the features as one tensor")
-    return content.detach().float().numpy()
-
-
 def _key(path: Path, names: list[str]) -> str:
-    for key in KEYS:
-        if key in names:
-            return key
-    if len(names) == 1:
-        return names[0]
-    raise MelismaError(f"{path}: which of {', '.join(map(str, names)) or 'nothing'} are the features? Name them 'mel'")
+    """Which of several arrays are the features; F0 and the contract may stand beside them."""
+    return choose(path, [name for name in names if name not in (CONTRACT_KEY, "f0", "f0_hz")], KEYS, "mel (or latent)")
 
 
 def _contract(text: str, path: Path) -> MelContract:

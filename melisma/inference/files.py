@@ -60,11 +60,6 @@ class Report:
     limited: int
 
     @property
-    def voiced_share(self) -> float:
-        """Share of the frames that are voiced."""
-        return float(np.mean(self.f0_hz > 0))
-
-    @property
     def times_real_time(self) -> float:
         """Seconds of audio for a second of work."""
         return self.seconds / max(self.elapsed, 1e-9)
