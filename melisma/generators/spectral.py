@@ -50,7 +50,7 @@ class AnalyticConfig:
     mel: MelContract
     n_fft: int = 1024
     subframes: int = 2
-    projections: int = 4
+    projections: int = 8
 
     def __post_init__(self) -> None:
         if self.mel.padding == "centre":

@@ -17,6 +17,8 @@ from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal,
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
+# Share of the last round's change that the next one starts ahead by (as in fast Griffin-Lim, Perraudin et al. 2013).
+MOMENTUM = 0.7
 # The gate looks at the lowest bands, where single harmonics show.
 GATE_BANDS = 64
 GATE_SMOOTHING_BANDS = 11
@@ -204,11 +206,13 @@ class MelProjection:
         Returns:
             audio of the same shape.
         """
-        samples = audio.shape[-1]
-        for _ in range(rounds):
-            spectrum = self.analyse(audio)
+        samples, ahead = audio.shape[-1], audio
+        for number in range(rounds):
+            spectrum = self.analyse(ahead)
             step = (self.wanted - mel_of(spectrum, self.mel)).clamp(-MAX_STEP, MAX_STEP) * gate
-            audio = self.synthesise(spectrum * spread_to_bins(step, self.mel, self.mel.n_fft).exp(), samples)
+            gain = spread_to_bins(step, self.mel, self.mel.n_fft).exp()
+            before, audio = audio, self.synthesise(spectrum * gain, samples)
+            ahead = audio + MOMENTUM * (audio - before) if number > 0 else audio
         return audio
 
 
