@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # The package calls a point voiced from 0.5 on. On WORLD copies of ten voices, whose voicing is known, 0.3 finds 5 %
 # more of the voiced frames at 1 % more false ones, and notes above 1500 Hz stay whole.
 VOICED_CONFIDENCE = 0.3
+# A note's weak ends: points beside a voiced one stay voiced down to this confidence while the pitch goes on.
+EDGE_CONFIDENCE = 0.1
+EDGE_POINTS = 2
+EDGE_OCTAVES = 1.0 / 6.0
 
 
 @lru_cache(maxsize=1)
@@ -30,8 +34,21 @@ def _detector() -> "SwiftF0":
 def estimate(audio: np.ndarray, sample_rate: int, fmin: float, fmax: float) -> RawF0:
     """Estimate with SwiftF0; see :class:`melisma.f0.raw.Estimator`."""
     result = _detector().detect(audio, sample_rate, max(fmin, SWIFT_F0.lowest_hz), min(fmax, SWIFT_F0.highest_hz))
-    voiced = result.confidence >= VOICED_CONFIDENCE
+    voiced = with_edges(result.pitch_hz, result.confidence)
     return RawF0(result.timestamps, np.where(voiced, result.pitch_hz, 0.0))
+
+
+def with_edges(pitch_hz: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Voiced points ``(points,)``: the confident ones, and a few beside them that carry on the pitch."""
+    voiced = confidence >= VOICED_CONFIDENCE
+    near = np.abs(np.diff(np.log2(np.maximum(pitch_hz, 1.0)))) < EDGE_OCTAVES
+    likely = confidence >= EDGE_CONFIDENCE
+    for _ in range(EDGE_POINTS):
+        grown = voiced.copy()
+        grown[1:] |= voiced[:-1] & near & likely[1:]
+        grown[:-1] |= voiced[1:] & near & likely[:-1]
+        voiced = grown
+    return voiced
 
 
 # Digital silence between the harmonics of a made signal is nothing the model was trained on, and pure tones go

@@ -23,6 +23,7 @@ MOMENTUM = 0.7
 GATE_BANDS = 64
 GATE_SMOOTHING_BANDS = 11
 GATE_SMOOTHING_FRAMES = 13
+GATE_REACH_FRAMES = 3
 
 
 def band_centres_hz(mel: MelContract) -> np.ndarray:
@@ -96,7 +97,7 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
         mel: the contract of all.
 
     Returns:
-        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames.
+        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames that lie apart from voiced ones.
     """
     target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
     moved = -_slope(own) * _bands_per_cent(mel, own.device, own.dtype) * 100.0
@@ -114,7 +115,11 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
         * (1.0 - _foreign(tt, tc, cc))
         * _ramp(-_unexplained(tt, tc, cc), -1.0, -0.75)
     )
-    return (gate * voiced + (1.0 - voiced)).unsqueeze(-1)
+    open_or_unvoiced = gate * voiced + (1.0 - voiced)
+    # An unvoiced frame next to a note still shows the note's harmonics: its window reaches into it.
+    reach = F.pad(open_or_unvoiced, (GATE_REACH_FRAMES, GATE_REACH_FRAMES), value=1.0)
+    nearby = reach.unfold(-1, 2 * GATE_REACH_FRAMES + 1, 1).amin(-1)
+    return torch.where(voiced > 0, gate, nearby).unsqueeze(-1)
 
 
 def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
