@@ -7,7 +7,6 @@ backbone (Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) corrects t
 projection then brings the result onto the mel.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -271,8 +270,7 @@ class Analytic(nn.Module):
         if rounds == 0:
             return audio
         projection = MelProjection(wanted, self.mel)
-        actual = mel_of(projection.analyse(audio), self.mel)
-        gate = pitch_gate(wanted, actual, excitation.pulse_mel, excitation.voiced, self.mel)
+        gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
         return projection(audio, gate, rounds)
 
 
@@ -343,8 +341,3 @@ def _read(total: Tensor, position: Tensor) -> Tensor:
 def analytic(mel: MelContract) -> Analytic:
     """The untrained model for a mel contract, with the mask transform scaled to its hop."""
     return Analytic(AnalyticConfig(mel=mel, n_fft=2 * mel.hop_length, subframes=2))
-
-
-def with_projections(config: AnalyticConfig, projections: int) -> AnalyticConfig:
-    """The same configuration with another default number of projections."""
-    return dataclasses.replace(config, projections=projections)

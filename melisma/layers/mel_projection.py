@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melisma.audio.mel import MelContract, compress, filterbank, hz_to_mel, mel_spectrum, mel_to_hz
+from melisma.audio.mel import MelContract, compress, filterbank, hz_to_mel, mel_filterbank, mel_to_hz
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
 
 # A round changes no band by more than this many nepers.
@@ -60,9 +60,17 @@ def natural(log_mel_values: Tensor, mel: MelContract) -> Tensor:
 
 def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
     """Natural log-mel ``(batch, frames, n_mels)`` of a complex spectrum under the contract."""
-    energy = spectrum.real.square() + spectrum.imag.square()
-    magnitude = (energy + max(mel.magnitude_epsilon, 1e-14)).pow(mel.power / 2)
-    return natural(compress(mel_spectrum(magnitude, mel), mel), mel)
+    weights = filterbank(mel, spectrum.real)[:, : _heard_bins(mel)]
+    heard = spectrum[..., : weights.shape[1]]
+    energy = torch.addcmul(heard.real * heard.real, heard.imag, heard.imag) + max(mel.magnitude_epsilon, 1e-14)
+    magnitude = energy.sqrt() if mel.power == 1.0 else energy.pow(mel.power / 2)
+    return natural(compress(magnitude @ weights.T, mel), mel)
+
+
+@lru_cache(maxsize=16)
+def _heard_bins(mel: MelContract) -> int:
+    """Bins up to the last one that any filter hears; nothing above needs to be computed."""
+    return int(np.flatnonzero(mel_filterbank(mel).any(axis=0))[-1]) + 1
 
 
 def _smooth(values: Tensor, width: int) -> Tensor:
@@ -188,17 +196,10 @@ class MelProjection:
         # What every contract pads when the signal is a whole number of hops; a plain number, so that graphs export.
         self.padding = odd_split(mel.n_fft - mel.hop_length)
 
-    def analyse(self, audio: Tensor) -> Tensor:
-        """``(batch, samples)`` -> complex ``(batch, frames, n_fft // 2 + 1)`` with the contract's own padding."""
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Natural log-mel ``(batch, frames, n_mels)`` of audio ``(batch, frames * hop_length)``."""
         padded = pad_signal(audio, *self.padding, mode=self.mel.pad_mode)
-        return spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length)
-
-    def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Least-squares inverse of :meth:`analyse` (Griffin & Lim 1984, eq. 6)."""
-        frames = torch.fft.irfft(spectrum) * self.window
-        audio = overlap_add(frames, self.mel.hop_length) / self.window_sum
-        left, _ = self.padding
-        return audio[:, left : left + samples]
+        return mel_of(spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length), self.mel)
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int) -> Tensor:
         """Project ``rounds`` times.
@@ -211,14 +212,21 @@ class MelProjection:
         Returns:
             audio of the same shape.
         """
-        samples, ahead = audio.shape[-1], audio
+        ahead = audio
         for number in range(rounds):
-            spectrum = self.analyse(ahead)
-            step = (self.wanted - mel_of(spectrum, self.mel)).clamp(-MAX_STEP, MAX_STEP) * gate
-            gain = spread_to_bins(step, self.mel, self.mel.n_fft).exp()
-            before, audio = audio, self.synthesise(spectrum * gain, samples)
+            before, audio = audio, self._round(ahead, gate)
             ahead = audio + MOMENTUM * (audio - before) if number > 0 else audio
         return audio
+
+    def _round(self, audio: Tensor, gate: Tensor) -> Tensor:
+        """One round: spectra, gains, least-squares inverse (Griffin & Lim 1984, eq. 6)."""
+        padded = pad_signal(audio, *self.padding, mode=self.mel.pad_mode)
+        spectrum = spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length)
+        step = (self.wanted - mel_of(spectrum, self.mel)).clamp(-MAX_STEP, MAX_STEP) * gate
+        gain = spread_to_bins(step, self.mel, self.mel.n_fft).exp()
+        total = overlap_add(torch.fft.irfft(spectrum * gain) * self.window, self.mel.hop_length)
+        left, _ = self.padding
+        return (total / self.window_sum)[:, left : left + audio.shape[-1]]
 
 
 def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
