@@ -105,7 +105,7 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
         mel: the contract of all.
 
     Returns:
-        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames that lie apart from voiced ones.
+        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames of a rough mel that lie apart from voiced ones.
     """
     target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
     moved = -_slope(own) * _bands_per_cent(mel, own.device, own.dtype) * 100.0
@@ -118,16 +118,18 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     detuning = 100.0 * (tm * oo - to * om) / determinant / contrast.clamp(min=0.2)
     gate = (
         _ramp(_correlation(to, tt, oo), 0.55, 0.7)
-        * _ramp(contrast, 0.3, 0.6)
+        * _ramp(contrast, 0.45, 0.65)
         * _ramp(-detuning.abs(), -20.0, -12.0)
         * (1.0 - _foreign(tt, tc, cc))
         * _ramp(-_unexplained(tt, tc, cc), -1.0, -0.75)
     )
+    # The mel of a recording is rough everywhere, in noise too; a smooth one was blurred or predicted.
+    rough = _ramp(tt.sqrt(), 0.2, 0.3)
     open_or_unvoiced = gate * voiced + (1.0 - voiced)
     # An unvoiced frame next to a note still shows the note's harmonics: its window reaches into it.
     reach = F.pad(open_or_unvoiced, (GATE_REACH_FRAMES, GATE_REACH_FRAMES), value=1.0)
     nearby = reach.unfold(-1, 2 * GATE_REACH_FRAMES + 1, 1).amin(-1)
-    return torch.where(voiced > 0, gate, nearby).unsqueeze(-1)
+    return (torch.where(voiced > 0, gate, nearby) * rough).unsqueeze(-1)
 
 
 def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:

@@ -1,0 +1,44 @@
+"""The gate of the mel projection on a mel that was blurred, as acoustic models blur it."""
+
+import torch
+
+from melisma.audio.mel import OPENVPI_44K, log_mel
+from melisma.generators.spectral import analytic
+from melisma.layers.mel_projection import pitch_gate
+
+
+def blurred(values: torch.Tensor) -> torch.Tensor:
+    """Gaussian over bins and frames, standard deviation 2, of ``(1, frames, bins)``."""
+    kernel = torch.exp(-0.5 * (torch.arange(-8, 9) / 2.0) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = torch.nn.functional.pad(values.unsqueeze(1), (8, 8, 8, 8), mode="replicate")
+    return torch.nn.functional.conv2d(
+        torch.nn.functional.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)
+    ).squeeze(1)
+
+
+def test_the_gate_is_closed_for_a_blurred_mel_and_open_for_a_true_one() -> None:
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 80), 260.0)
+    f0_hz[:, 40:] = 0.0
+    features = torch.full((1, 128, 80), -3.0)
+    with torch.no_grad():
+        reference = log_mel(model(features, f0_hz, projections=0)[:, 0], OPENVPI_44K)
+        for mel_values, low, high in ((reference, 0.9, 1.0), (blurred(reference.transpose(1, 2)).mT, 0.0, 0.1)):
+            audio = model(mel_values, f0_hz, projections=0)[:, 0]
+            actual = log_mel(audio, OPENVPI_44K).transpose(1, 2)
+            pulses = model.excite(f0_hz).pulse_mel
+            gate = pitch_gate(mel_values.transpose(1, 2), actual, pulses, (f0_hz > 0).float(), OPENVPI_44K)[0, :, 0]
+            for part in (gate[10:30], gate[50:70]):
+                assert low <= float(part.mean()) <= high
+
+
+def test_projection_does_no_harm_to_a_blurred_mel() -> None:
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 80), 260.0)
+    features = torch.full((1, 128, 80), -3.0)
+    with torch.no_grad():
+        smooth = blurred(log_mel(model(features, f0_hz, projections=0)[:, 0], OPENVPI_44K).mT).mT
+        draws = model.randomness(f0_hz, 0, 0, 80)
+        plain, projected = (model(smooth, f0_hz, randomness=draws, projections=k)[0, 0] for k in (0, 8))
+    assert (plain - projected)[5000:-5000].std() < 0.1 * plain.std()
