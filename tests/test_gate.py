@@ -1,10 +1,11 @@
-"""The gate of the mel projection on a mel that was blurred, as acoustic models blur it."""
+"""What the fine structure of a mel tells: blur closes the gate of the projection, and the pitch is read from it."""
 
+import pytest
 import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
 from melisma.generators.spectral import analytic
-from melisma.layers.mel_projection import pitch_gate
+from melisma.layers.mel_projection import pitch_gate, ripple_hz
 
 
 def blurred(values: torch.Tensor) -> torch.Tensor:
@@ -42,3 +43,25 @@ def test_projection_does_no_harm_to_a_blurred_mel() -> None:
         draws = model.randomness(f0_hz, 0, 0, 80)
         plain, projected = (model(smooth, f0_hz, randomness=draws, projections=k)[0, 0] for k in (0, 8))
     assert (plain - projected)[5000:-5000].std() < 0.1 * plain.std()
+
+
+@pytest.mark.parametrize("hz", [180.0, 300.0, 550.0, 800.0])
+def test_the_pitch_of_a_mel_is_read_from_its_ripple(hz: float) -> None:
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 60), hz)
+    with torch.no_grad():
+        audio = model(torch.full((1, 128, 60), -3.0), f0_hz, projections=0)[:, 0]
+    found = ripple_hz(log_mel(audio, OPENVPI_44K).mT, OPENVPI_44K)[0, 10:-10]
+    assert ((found / hz - 1.0).abs() < 0.12).all()
+
+
+def test_an_octave_down_is_sung_an_octave_down() -> None:
+    """The mel of 440 Hz with F0 220 Hz: the odd harmonics of 220 Hz must be there."""
+    model = analytic(OPENVPI_44K)
+    high, low = torch.full((1, 90), 440.0), torch.full((1, 90), 220.0)
+    with torch.no_grad():
+        mel_values = log_mel(model(torch.full((1, 128, 90), -3.0), high, projections=0)[:, 0], OPENVPI_44K)
+        audio = model(mel_values, low)[0, 0, 8192:-8192]
+    spectrum = torch.fft.rfft(audio * torch.hann_window(len(audio))).abs()
+    level = [float(spectrum[round(k * 220.0 * len(audio) / 44100) + torch.arange(-3, 4)].max()) for k in (1, 2, 3, 4)]
+    assert min(level[0], level[2]) > 0.3 * max(level[1], level[3])

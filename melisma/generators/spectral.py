@@ -25,14 +25,12 @@ from melisma.layers.mel_projection import (
     mel_of,
     natural,
     pitch_gate,
+    ripple_hz,
     spread_to_bins,
 )
 from melisma.noise import counter_normal
 from melisma.pulse import piece_phase, pulse_train
 from melisma.source import Randomness
-
-# The envelope is averaged over no more than this where the mel and F0 disagree.
-WIDEST_ENVELOPE_HZ = 900.0
 
 
 @dataclass(frozen=True)
@@ -235,15 +233,14 @@ class Analytic(nn.Module):
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
 
         The power is averaged over one F0 around every bin, which takes the harmonics out (Morise 2015, CheapTrick);
-        over more where the mel shows harmonics of another pitch, which may be as far apart as an octave above F0. A
-        band at the contract's floor is silent.
+        where the mel shows those of a higher pitch, over their distance. A band at the contract's floor is silent.
         """
         flat = flat_mel(self.mel, wanted)
         power = (torch.exp(2.0 * wanted) - self.mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
         power = spread_to_bins(power, self.mel, self.config.n_fft)
         bins = power.shape[-1]
         total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
-        wide_hz = torch.maximum(f0_hz, (2.2 * f0_hz).clamp(max=WIDEST_ENVELOPE_HZ))
+        wide_hz = torch.maximum(f0_hz, ripple_hz(wanted, self.mel))
         width_hz = torch.lerp(f0_hz, wide_hz, foreign_ripple(wanted, excitation.pulse_mel))
         width = (width_hz * self.config.n_fft / self.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
         centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5

@@ -24,6 +24,10 @@ GATE_BANDS = 64
 GATE_SMOOTHING_BANDS = 11
 GATE_SMOOTHING_FRAMES = 13
 GATE_REACH_FRAMES = 3
+# Where the harmonics of a mel that was made at another pitch are looked for.
+RIPPLE_STEP_HZ = 25.0
+LOWEST_RIPPLE_HZ = 125.0
+HIGHEST_RIPPLE_HZ = 1000.0
 
 
 def band_centres_hz(mel: MelContract) -> np.ndarray:
@@ -143,7 +147,40 @@ def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
         ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
     """
     target, comb = _fine_structure(wanted), _fine_structure(pulses)
-    return _foreign(*_products((target, target), (target, comb), (comb, comb)))
+    # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
+    return _foreign(*_products((target, target), (target, comb), (comb, comb)), none=0.85, full=0.7)
+
+
+@lru_cache(maxsize=16)
+def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Interpolation from the lowest bands to steps of ``RIPPLE_STEP_HZ``, ``(bands, steps)``."""
+    centres = band_centres_hz(mel)[:GATE_BANDS]
+    steps = np.arange(centres[0], centres[-1], RIPPLE_STEP_HZ)
+    weights = np.stack([np.interp(steps, centres, row) for row in np.eye(len(centres))])
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def ripple_hz(wanted: Tensor, mel: MelContract) -> Tensor:
+    """Distance of the harmonics that a mel shows: the first strong peak of its ripple's autocorrelation over frequency.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        mel: its contract.
+
+    Returns:
+        ``(batch, frames)`` Hz, ``LOWEST_RIPPLE_HZ`` to ``HIGHEST_RIPPLE_HZ``; without meaning where there is no ripple.
+    """
+    even = _fine_structure(wanted) @ _to_even_steps(mel, wanted.device, wanted.dtype)
+    count = even.shape[-1]
+    correlation = torch.fft.irfft(torch.fft.rfft(even, n=2 * count).abs().square(), n=2 * count)
+    low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
+    lags = torch.arange(low, high, device=even.device)
+    unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
+    smooth = _smooth(unbiased.transpose(1, 2), GATE_SMOOTHING_FRAMES).transpose(1, 2)
+    strong = smooth >= 0.8 * smooth.amax(dim=-1, keepdim=True)
+    first = torch.where(strong, lags, high).amin(dim=-1)
+    return (first.to(even.dtype) + 0.5) * RIPPLE_STEP_HZ
 
 
 def _correlation(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
@@ -155,8 +192,9 @@ def _unexplained(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
     return (tt - tc.clamp(min=0.0).square() / (cc + 1e-6)).clamp(min=0.0).sqrt()
 
 
-def _foreign(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
-    return _ramp(-_correlation(tc, tt, cc), -0.6, -0.3) * _ramp(_unexplained(tt, tc, cc), 0.6, 0.8)
+def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, none: float = 0.6, full: float = 0.3) -> Tensor:
+    """1 where target and comb correlate by ``full`` or less and much ripple stays unexplained, 0 from ``none`` on."""
+    return _ramp(-_correlation(tc, tt, cc), -none, -full) * _ramp(_unexplained(tt, tc, cc), 0.6, 0.8)
 
 
 def _products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
