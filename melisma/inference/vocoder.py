@@ -15,6 +15,7 @@ from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.config import lookup, suggest
 from melisma.errors import MelismaError
 from melisma.inference.features import as_f0, as_features, as_speaker
+from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
 from melisma.inference.resynthesis import Settings, check_recording, check_settings, level_gains, plan, sing
 from melisma.inference.sources import ArraySource, Level
@@ -226,7 +227,7 @@ def load(
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> Vocoder:
-    """Load a vocoder.
+    """Load a vocoder. The process keeps freed memory from then on (:mod:`melisma.inference.memory`).
 
     Args:
         name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
@@ -237,6 +238,7 @@ def load(
     Raises:
         MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.
     """
+    keep_freed_memory()
     chosen = _device(device)
     exact: Precision = "bfloat16" if lookup(_PRECISIONS, precision, "precision") == "bfloat16" else "float32"
     if str(name_or_path) == ANALYTIC:
