@@ -148,7 +148,8 @@ def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
     """
     target, comb = _fine_structure(wanted), _fine_structure(pulses)
     # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
-    return _foreign(*_products((target, target), (target, comb), (comb, comb)), none=0.85, full=0.7)
+    tt, tc, cc = _products((target, target), (target, comb), (comb, comb))
+    return _foreign(tt, tc, cc, none=0.85, full=0.7)
 
 
 @lru_cache(maxsize=16)
