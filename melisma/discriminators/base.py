@@ -1,5 +1,6 @@
 """What the discriminators share: a stack of convolutions that tells its feature maps, and loading."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -36,14 +37,14 @@ class ConvStack(nn.Module):
         return maps[-1].flatten(1), maps
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module, ABC):
     """A set of sub-discriminators, each of which judges another view of the same audio."""
 
     discriminators: nn.ModuleList
 
+    @abstractmethod
     def views(self, audio: Tensor) -> list[Tensor]:
         """What each sub-discriminator gets to see of ``(batch, 1, samples)``."""
-        raise NotImplementedError
 
     def forward(self, audio: Tensor) -> Judgement:
         """Judge audio.
