@@ -151,14 +151,14 @@ def mel_frames(source: Source, mel: MelContract, first: int, last: int, speed: f
     index = np.abs(index) % fold
     index = np.minimum(index, fold - index)
     low, high = int(index.min()), int(index.max()) + 1
-    gathered = source.read(low, high)[:, index - low]
+    return mel_of_windows(source.read(low, high)[:, index - low], mel)
+
+
+def mel_of_windows(windows: np.ndarray, mel: MelContract) -> Tensor:
+    """Log-mel ``(channels, n_mels, frames)`` of windows that were cut already, ``(channels, frames, n_fft)``."""
     # Every frame stands alone: as one signal with a hop of a whole frame and no padding.
-    alone = _frames_alone(mel)
-    return log_mel(torch.from_numpy(gathered.reshape(source.channels, -1)), alone)
-
-
-def _frames_alone(mel: MelContract) -> MelContract:
-    return dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
+    alone = dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
+    return log_mel(torch.from_numpy(windows.reshape(len(windows), -1)), alone)
 
 
 def sing(
