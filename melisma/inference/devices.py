@@ -119,11 +119,10 @@ class VirtualClock:
     Args:
         exchange: what it ticks.
         sample_rate: Hz.
-        speed: so many times as fast as real time; ``inf`` ticks as soon as the work is done.
     """
 
-    def __init__(self, exchange: Exchange, sample_rate: int, speed: float = 1.0) -> None:
-        self._exchange, self._period = exchange, exchange.block / sample_rate / speed
+    def __init__(self, exchange: Exchange, sample_rate: int) -> None:
+        self._exchange, self._period = exchange, exchange.block / sample_rate
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="melisma-clock", daemon=True)
 

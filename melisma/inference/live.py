@@ -79,7 +79,7 @@ class Live:
         """Take ``(n,)`` samples and give what is ready, ``(m,)`` float32."""
         self._left += len(samples)
         heard = self._in.push(samples[None])[0]
-        self._listen(self._mel.push(heard), self._f0.push(heard))
+        self._listen(heard)
         ready = min(self._frames.shape[1], len(self._curve))
         made = self._stream.push(self._frames[:, :ready], self._sung(self._curve[:ready]))
         self._frames, self._curve = self._frames[:, ready:], self._curve[ready:]
@@ -88,15 +88,20 @@ class Live:
     def finish(self) -> np.ndarray:
         """The rest; the whole output is as long as the input."""
         heard = self._in.finish()[0]
-        self._listen(self._mel.push(heard), self._f0.push(heard))
-        self._listen(self._mel.finish(), self._f0.finish())
+        self._listen(heard, last=True)
         made = np.concatenate([self._stream.push(self._frames, self._sung(self._curve)), self._stream.finish()])
         given = self._given(np.concatenate([self._out.push(made[None]), self._out.finish()], axis=1)[0])
         return np.pad(given, (0, self._left))
 
-    def _listen(self, frames: torch.Tensor, curve: np.ndarray) -> None:
-        self._frames = torch.cat([self._frames, frames], dim=1)
-        self._curve = np.concatenate([self._curve, curve])
+    def _listen(self, heard: np.ndarray, last: bool = False) -> None:
+        frames, curve = [self._mel.push(heard)], [self._f0.push(heard)] if self._vocoder.uses_f0 else []
+        if last:
+            frames.append(self._mel.finish())
+            curve += [self._f0.finish()] if self._vocoder.uses_f0 else []
+        self._frames = torch.cat([self._frames, *frames], dim=1)
+        self._curve = np.concatenate([self._curve, *curve])
+        if not self._vocoder.uses_f0:
+            self._curve = np.zeros(self._frames.shape[1], dtype=np.float32)
 
     def _sung(self, f0_hz: np.ndarray) -> np.ndarray:
         shifted = np.minimum(shift_semitones(f0_hz, self._shift), self._vocoder.sample_rate / 2)
