@@ -1,5 +1,7 @@
 """Layers chunk by chunk: joined, the steps are the forward of the whole, however it is cut."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,22 +10,23 @@ from torch import Tensor, nn
 
 from melisma.errors import MelismaError
 from melisma.layers.activations import AntiAliased, SnakeBeta
-from melisma.layers.convolution import Convolution, Upsampling
+from melisma.layers.convolution import CausalConvolution, Convolution, Upsampling
+from melisma.layers.framing import Framing, MovingAverage, PulseTrain, Unframing
 from melisma.layers.residual import RESIDUAL_BLOCKS, Leaky
 from melisma.layers.streaming import Memory, State
 
 CUTS = st.lists(st.integers(0, 9), min_size=0, max_size=8)
 
 
-def stepped(layer: nn.Module, x: Tensor, cuts: list[int], *settings: object) -> Tensor:
+def stepped(layer: Any, x: Tensor, cuts: list[int], *settings: object) -> Tensor:
     """Run a layer over ``x`` in chunks of the given sizes and the rest."""
     state: State | None = None
     out, start = [], 0
     for size in [*cuts, x.shape[-1]]:
         memory = Memory(state)
-        out.append(layer.step(x[..., start : start + size], memory, *settings))  # type: ignore[operator]
+        out.append(layer.step(x[..., start : start + size], memory, *settings))
         state, start = memory.state, start + size
-    out.append(layer.step(x[..., :0], Memory(state, last=True), *settings))  # type: ignore[operator]
+    out.append(layer.step(x[..., :0], Memory(state, last=True), *settings))
     return torch.cat(out, dim=-1)
 
 
@@ -80,6 +83,55 @@ def test_residual_blocks(kind: int, cuts: list[int]) -> None:
     block = RESIDUAL_BLOCKS[kind](3, 5, (1, 3), lambda channels: AntiAliased(SnakeBeta(channels))).double()
     x = random(3, 25)
     torch.testing.assert_close(stepped(block, x, cuts), block(x), rtol=0, atol=1e-12)
+
+
+@given(st.sampled_from([1, 3, 7]), st.integers(1, 3), st.integers(1, 20), CUTS)
+@settings(max_examples=20, deadline=None)
+def test_causal_convolution_never_lags(kernel: int, dilation: int, length: int, cuts: list[int]) -> None:
+    layer = CausalConvolution(2, 2, kernel, dilation=dilation).double()
+    x = random(2, length)
+    whole = layer(x)
+    assert whole.shape == x.shape
+    torch.testing.assert_close(stepped(layer, x, cuts), whole, rtol=0, atol=1e-12)
+    assert layer.step(x[..., :1], Memory(None)).shape[-1] == 1
+
+
+@given(st.integers(1, 40), CUTS)
+@settings(max_examples=20, deadline=None)
+def test_framing_and_back(length: int, cuts: list[int]) -> None:
+    x = random(2, 4 * length)[:, 0].float()
+    framing, unframing = Framing(16, 4, (6, 6), 12), Unframing(16, 4)
+    whole = framing(x)
+    assert whole.shape == (2, length, 9)
+    state: State | None = None
+    frames, sound, start = [], [], 0
+    for number, size in enumerate([*cuts, x.shape[-1], 0]):
+        last = number == len(cuts) + 1
+        memory = Memory(state, last)
+        frames.append(framing.step(x[:, start : start + size], memory.at("framing"), None if last else 5))
+        sound.append(unframing.step(frames[-1], memory.at("unframing")))
+        state, start = memory.state, start + size
+    torch.testing.assert_close(torch.cat(frames, dim=1), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(sound, dim=1), unframing(whole), rtol=0, atol=1e-5)
+
+
+@given(st.sampled_from([1, 3, 5]), st.booleans(), st.integers(1, 12), CUTS)
+@settings(max_examples=30, deadline=None)
+def test_moving_average(width: int, causal: bool, length: int, cuts: list[int]) -> None:
+    layer, x = MovingAverage(width, causal), random(3, length)
+    whole = layer(x)
+    left, right = (width - 1, 0) if causal else (width // 2, width // 2)
+    expected = [x[..., max(0, i - left) : i + right + 1].mean(-1) for i in range(length)]
+    torch.testing.assert_close(whole, torch.stack(expected, dim=-1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(stepped(layer, x, cuts), whole, rtol=0, atol=1e-12)
+
+
+@given(st.lists(st.sampled_from([0.0, 100.0, 160.0, 900.0]), min_size=1, max_size=12), CUTS)
+@settings(max_examples=30, deadline=None)
+def test_pulse_train(curve: list[float], cuts: list[int]) -> None:
+    layer, f0_hz = PulseTrain(8000, 32), torch.tensor([curve, curve[::-1]])
+    phase = torch.tensor([[0.25], [0.5]])
+    torch.testing.assert_close(stepped(layer, f0_hz, cuts, phase), layer(f0_hz, phase), rtol=0, atol=1e-5)
 
 
 def test_a_step_leaves_its_state_as_it_was() -> None:

@@ -1,6 +1,9 @@
 """Streams of every generator: any chunks give the whole, the latency is what is stated, the state can be saved."""
 
+import dataclasses
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,18 +11,43 @@ import test_nsf_hifigan as nsf
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_vocoder import MODELS, SMALL_MEL
+from test_vocoder import MODELS as KINDS
+from test_vocoder import SMALL_MEL
 
+from melisma.cli import main
 from melisma.errors import MelismaError
 from melisma.generators import GENERATORS, name_of
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.inference.streaming import Stream, lookahead_samples
+from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
+from melisma.inference.streaming import Stream, latency_in_words, lookahead_samples
 from melisma.inference.vocoder import Info, Vocoder
 from melisma.layers.streaming import State
 from melisma.layers.weight_norm import fold
+from melisma.training.recipe import read_recipe
 
 FRAMES = 150
 CHUNKS = st.lists(st.sampled_from([0, 1, 1, 2, 3, 7, 20, 61]), max_size=12)
+
+
+def _spectral(**settings: object) -> Spectral:
+    torch.manual_seed(0)
+    small = {"mel": SMALL_MEL, "channels": 16, "blocks": 2, "kernel_size": 5, "projections": 0}
+    model = Spectral(SpectralConfig(**{**small, **settings}))  # type: ignore[arg-type]
+    torch.nn.init.normal_(model.head.weight, std=0.05)
+    return model
+
+
+# Without projections the spectral family streams with its own step, with them it is made again with its context.
+PLAIN = {
+    "analytic-plain": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0)),
+    "spectral-plain": lambda: _spectral(n_fft=256),
+    "odd-subframes": lambda: _spectral(
+        mel=dataclasses.replace(SMALL_MEL, hop_length=120, n_fft=480, win_length=480), n_fft=320, subframes=3
+    ),
+    "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True),
+    "causal-analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0, causal=True)),
+}
+MODELS = KINDS | PLAIN
 
 
 def made(name: str) -> Vocoder:
@@ -100,6 +128,50 @@ def test_steps_give_the_forward_and_leave_the_stated_rest(name: str, chunks: lis
             assert count == max(0, stop * hop - generator.lookahead_samples)
         audio, _ = generator.step(mel[..., :0], f0_hz[:, :0], speaker, state=state, last=True)
     assert (torch.cat([*out, audio], dim=-1) - whole).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_impulse_shows_the_stated_latency_of_the_spectral_family(name: str) -> None:
+    """Nothing before the stated sample changes with a frame of mel and F0, and something soon after does."""
+    generator = made(name).generator
+    hop, frames = generator.hop_length, 3 * generator.halo_frames
+    middle = frames // 2
+    mel, f0_hz = (torch.from_numpy(values)[None] for values in features(frames))
+    f0_hz[f0_hz == 0] = 200.0
+    drawn = generator.randomness(f0_hz, 0, 0, frames)
+    changed, moved = mel.clone(), f0_hz.clone()
+    changed[..., middle] += 2.0
+    moved[:, middle] *= 1.3
+    whole = generator(mel, f0_hz, randomness=drawn)
+    gap = (generator(changed, moved, randomness=drawn) - whole).abs().flatten()
+    gap[gap < 1e-6] = 0.0  # moving averages and transforms round a little everywhere
+    first = int(gap.nonzero()[0])
+    stated = middle * hop - generator.lookahead_samples
+    # The smoothed ripple that an untrained model waits for decides little.
+    soon = (
+        stated + 2 * hop + generator.lookahead_samples // 2 if isinstance(generator, Spectral) else (middle + 1) * hop
+    )
+    assert stated <= first <= soon
+    state: State | None = None
+    count = 0
+    for frame in range(frames):
+        part = slice(frame, frame + 1)
+        noise = generator.draws(0, frame, 1)
+        audio, state = generator.step(mel[..., part], f0_hz[:, part], state=state, randomness=noise)
+        torch.testing.assert_close(audio, whole[..., count : count + audio.shape[-1]], rtol=0, atol=1e-5)
+        count += audio.shape[-1]
+        assert count == max(0, (frame + 1) * hop - generator.lookahead_samples)
+
+
+def test_the_live_recipe_looks_ahead_less_than_twenty_milliseconds() -> None:
+    recipe = read_recipe(Path(__file__).parent.parent / "recipes" / "melisma-44k-live.yaml")
+    generator = Spectral(dataclasses.replace(recipe.generator, channels=8, blocks=1))
+    assert lookahead_samples(generator) / generator.sample_rate <= 0.020
+    assert recipe.projections == (0,)
+    with pytest.raises(MelismaError, match="makes no projections"):
+        generator(torch.full((1, 128, 4), -5.0), torch.full((1, 4), 200.0), projections=2)
+    with pytest.raises(MelismaError, match="projections 2; set it to 0"):
+        dataclasses.replace(recipe.generator, projections=2)
 
 
 def test_a_speaker_may_change_from_frame_to_frame_in_a_stream() -> None:
@@ -249,3 +321,9 @@ def test_lookahead_of_the_common_models() -> None:
     """At 44.1 kHz and hop 512: three frames at the features, and 60 samples at 689 Hz in the first residual blocks."""
     common = NsfHifiganConfig(sample_rate=44100, in_channels=128, upsample_initial_channel=32)
     assert lookahead_samples(NsfHifigan(common)) == 6574
+    assert latency_in_words(NsfHifigan(common)) == "6574 samples (149 ms) wait for later frames"
+
+
+def test_the_latency_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "analytic"]) == 0
+    assert re.search(r"stream: \d+ samples \(\d+ ms\) at most .* projections, \d+ samples", capsys.readouterr().out)

@@ -163,7 +163,7 @@ class Stream:
         generator, state = self._generator, self._state
         batch, _, frames = features.shape
         speaker = None if self._speaker is None else self._speaker.to(features.device).expand(batch, -1, -1)
-        if not hasattr(generator, "step"):
+        if not steps(generator, self._projections):
             return halo.step(generator, features, f0_hz, speaker, state, self._seed, self._projections, last)
         before = int(state["frames"]) if state else 0
         drawn = generator.draws(self._seed, before, frames, batch, features.device)
@@ -200,11 +200,33 @@ def without_gaps(features: Tensor, f0_hz: Tensor, memory: Memory) -> tuple[Tenso
     return features[..., :ready], torch.tensor(filled, dtype=f0_hz.dtype)
 
 
+def steps(generator: Any, projections: int | None) -> bool:
+    """Whether the generator's own ``step`` does; that of the spectral family makes no projections."""
+    rounds = getattr(generator, "default_projections", 0) if projections is None else projections
+    return hasattr(generator, "step") and not rounds
+
+
 def lookahead_samples(generator: Any, projections: int | None = None) -> int:
     """Samples of audio that wait for later frames in a stream of this generator."""
-    if hasattr(generator, "step"):
+    if steps(generator, projections):
         return int(generator.lookahead_samples)
     return halo.lookahead_samples(generator, projections)
+
+
+def latency_in_words(generator: Any) -> str:
+    """How much of a stream's audio waits for later frames, from the receptive field."""
+
+    def waits(projections: int | None) -> str:
+        samples = lookahead_samples(generator, projections)
+        return f"{samples} samples ({1000 * samples / generator.sample_rate:.0f} ms)"
+
+    said = f"{waits(None)} wait for later frames"
+    rounds = getattr(generator, "default_projections", 0)
+    if rounds:
+        said = f"{waits(None)} at most wait for later frames with {rounds} projections, {waits(0)} without"
+    if getattr(generator, "f0_contract", None) == "interpolated":
+        said += "; unvoiced stretches wait for the next voiced frame"
+    return said
 
 
 def fingerprint(generator: Any) -> str:

@@ -23,6 +23,22 @@ class Convolution(nn.Conv1d):
         return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
+class CausalConvolution(Convolution):
+    """A convolution that sees the past only: all zeros are before the signal."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, time)`` -> ``(batch, out_channels, time)``."""
+        return super().forward(F.pad(x, (self._reach, 0)))
+
+    def step(self, x: Tensor, memory: Memory, left: int | None = None, right: int | None = None) -> Tensor:
+        """See :meth:`Convolution.step`; it never lags."""
+        return super().step(x, memory, self._reach, 0)
+
+    @property
+    def _reach(self) -> int:
+        return (self.kernel_size[0] - 1) * self.dilation[0]
+
+
 class Upsampling(nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` whose kernel is at least its stride, and its step."""
 

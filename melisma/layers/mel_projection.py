@@ -5,6 +5,7 @@ gate closes it where the wanted mel was made at another pitch, or is blurred: th
 structure.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from melisma.audio.mel import MelContract, compress, filterbank, hz_to_mel, mel_filterbank, mel_to_hz
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
+
+Average = Callable[[Tensor], Tensor]
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -79,7 +82,13 @@ def _heard_bins(mel: MelContract) -> int:
 
 def _smooth(values: Tensor, width: int) -> Tensor:
     """Moving average over the last axis of ``(batch, rows, columns)``, edges averaged over what is there."""
+    if values.shape[1] == 0:  # a step of a stream may bring no frames
+        return values
     return F.avg_pool1d(values, width, stride=1, padding=width // 2, count_include_pad=False)
+
+
+def _over_frames(values: Tensor) -> Tensor:
+    return _smooth(values, GATE_SMOOTHING_FRAMES)
 
 
 @lru_cache(maxsize=16)
@@ -136,19 +145,20 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     return (torch.where(voiced > 0, gate, nearby) * rough).unsqueeze(-1)
 
 
-def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
+def foreign_ripple(wanted: Tensor, pulses: Tensor, average: Average = _over_frames) -> Tensor:
     """Whether the wanted mel shows the harmonics of another pitch than the pulse train's.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         pulses: the same of the pulse train.
+        average: over a few frames, ``(batch, rows, frames)`` to the same.
 
     Returns:
         ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
     """
     target, comb = _fine_structure(wanted), _fine_structure(pulses)
     # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
-    tt, tc, cc = _products((target, target), (target, comb), (comb, comb))
+    tt, tc, cc = average(_means((target, target), (target, comb), (comb, comb))).unbind(1)
     return _foreign(tt, tc, cc, none=0.85, full=0.7)
 
 
@@ -162,23 +172,26 @@ def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -
         return torch.tensor(weights, device=device, dtype=dtype)
 
 
-def ripple_hz(wanted: Tensor, mel: MelContract) -> Tensor:
+def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames) -> Tensor:
     """Distance of the harmonics that a mel shows: the first strong peak of its ripple's autocorrelation over frequency.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         mel: its contract.
+        average: see :func:`foreign_ripple`.
 
     Returns:
         ``(batch, frames)`` Hz, ``LOWEST_RIPPLE_HZ`` to ``HIGHEST_RIPPLE_HZ``; without meaning where there is no ripple.
     """
     even = _fine_structure(wanted) @ _to_even_steps(mel, wanted.device, wanted.dtype)
     count = even.shape[-1]
-    correlation = torch.fft.irfft(torch.fft.rfft(even, n=2 * count).abs().square(), n=2 * count)
+    # FFTs refuse to do nothing, but a step of a stream may bring no frames.
+    some = even if even.shape[1] else F.pad(even, (0, 0, 0, 1))
+    correlation = torch.fft.irfft(torch.fft.rfft(some, n=2 * count).abs().square(), n=2 * count)[:, : even.shape[1]]
     low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
     lags = torch.arange(low, high, device=even.device)
     unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
-    smooth = _smooth(unbiased.transpose(1, 2), GATE_SMOOTHING_FRAMES).transpose(1, 2)
+    smooth = average(unbiased.transpose(1, 2)).transpose(1, 2)
     strong = smooth >= 0.8 * smooth.amax(dim=-1, keepdim=True)
     first = torch.where(strong, lags, high).amin(dim=-1)
     return (first.to(even.dtype) + 0.5) * RIPPLE_STEP_HZ
@@ -200,8 +213,12 @@ def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, none: float = 0.6, full: float 
 
 def _products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """Mean products over the bands of ``(batch, frames, bands)`` pairs, smoothed over frames."""
-    means = torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
-    return _smooth(means, GATE_SMOOTHING_FRAMES).unbind(1)
+    return _smooth(_means(*pairs), GATE_SMOOTHING_FRAMES).unbind(1)
+
+
+def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean products over the bands of ``(batch, frames, bands)`` pairs: ``(batch, pairs, frames)``."""
+    return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
 
 
 def _fine_structure(log_mel_values: Tensor) -> Tensor:

@@ -80,10 +80,10 @@ class Memory:
         self.keep(name, torch.tensor(number + more))
         return number
 
-    def joined(self, name: str, x: Tensor) -> Tensor:
-        """What was kept under ``name`` with ``x`` behind it, along the last axis."""
+    def joined(self, name: str, x: Tensor, axis: int = -1) -> Tensor:
+        """What was kept under ``name`` with ``x`` behind it, along the axis of time."""
         kept = self.recall(name)
-        return x if kept is None else torch.cat([kept, x], dim=-1)
+        return x if kept is None else torch.cat([kept, x], dim=axis)
 
     def windows(
         self,
@@ -93,6 +93,7 @@ class Memory:
         left: int = 0,
         right: int = 0,
         mode: Literal["constant", "replicate"] = "constant",
+        most: int | None = None,
     ) -> Tensor:
         """The input of a layer that looks at windows of ``length`` samples every ``stride``.
 
@@ -103,6 +104,7 @@ class Memory:
             left: samples of padding before the signal.
             right: samples of padding behind it.
             mode: of the padding.
+            most: windows that are wanted now; further ones wait.
 
         Returns:
             ``(..., time)``: samples that hold whole windows only, to be run without padding; empty if there are none.
@@ -112,24 +114,67 @@ class Memory:
         if joined.shape[-1] == 0:
             return joined
         pads = (0 if started else left, right if self.last else 0)
-        joined = _padded(joined, pads, mode)
+        joined = joined if pads == (0, 0) else F.pad(joined, pads, mode=mode)
         count = max(0, (joined.shape[-1] - length) // stride + 1)
+        count = count if most is None else min(count, most)
         self.keep("tail", joined[..., count * stride :])
         return joined[..., : (count - 1) * stride + length] if count else joined[..., :0]
 
-    def together(self, name: str, *streams: Tensor) -> tuple[Tensor, ...]:
+    def waiting(self, name: str, x: Tensor, axis: int = -1) -> int:
+        """How long ``x`` is with what :meth:`first` kept of it before; of several streams, the first."""
+        kept = self.recall(f"{name}.0")
+        return x.shape[axis] + (0 if kept is None else kept.shape[axis])
+
+    def first(self, name: str, count: int, *streams: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
+        """The first ``count`` of streams along the axis of time, with what was kept of them; the rest is kept."""
+        ready = []
+        for number, stream in enumerate(streams):
+            part = self.joined(f"{name}.{number}", stream, axis)
+            ready.append(part.narrow(axis, 0, count))
+            self.keep(f"{name}.{number}", part.narrow(axis, count, part.shape[axis] - count))
+        return tuple(ready)
+
+    def together(self, name: str, *streams: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
         """Streams that do not arrive at the same time, as far as all of them have come; the rest is kept.
 
-        ``(..., time)`` of any lengths -> the same of one length.
+        Tensors of any lengths along ``axis`` -> the same of one length.
         """
-        parts = [self.joined(f"{name}.{number}", stream) for number, stream in enumerate(streams)]
-        ready = min(part.shape[-1] for part in parts)
-        for number, part in enumerate(parts):
-            self.keep(f"{name}.{number}", part[..., ready:])
-        return tuple(part[..., :ready] for part in parts)
+        kept = [self.recall(f"{name}.{number}") for number in range(len(streams))]
+        lengths = [
+            stream.shape[axis] + (0 if part is None else part.shape[axis])
+            for stream, part in zip(streams, kept, strict=True)
+        ]
+        return self.first(name, min(lengths), *streams, axis=axis)
 
 
-def _padded(x: Tensor, pads: tuple[int, int], mode: str) -> Tensor:
-    if pads == (0, 0):
-        return x
-    return F.pad(x, pads, mode=mode)
+class Whole:
+    """The memory of a forward: the whole signal is there, so nothing has to be remembered.
+
+    Code that is written for a :class:`Memory` runs over the whole with this one.
+    """
+
+    last = True
+
+    def at(self, name: str | int) -> "Whole":
+        """See :class:`Memory`, like the rest."""
+        return self
+
+    def through(self, name: str | int, layer: Any, x: Tensor, *settings: Any) -> Tensor:
+        """The layer's forward."""
+        made: Tensor = layer(x, *settings)
+        return made
+
+    def waiting(self, name: str, x: Tensor, axis: int = -1) -> int:
+        """The length of ``x``."""
+        return x.shape[axis]
+
+    def first(self, name: str, count: int, *streams: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
+        """All of them."""
+        return streams
+
+    def together(self, name: str, *streams: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
+        """All of them."""
+        return streams
+
+
+Time = Memory | Whole
