@@ -108,7 +108,7 @@ def stream(
         out: audio file instead of the speaker.
         shift: semitones, may be fractional.
         model: melisma-44k, analytic (no weights), or a checkpoint of a mel vocoder.
-        projections: rounds of mel projection; each adds latency, 0 is off.
+        projections: rounds of mel projection; they look seconds ahead, so live the default is none.
         seed: of the noise.
         block_ms: milliseconds that the sound card brings and fetches at a time.
         margin_ms: milliseconds of audio kept ready for work that takes longer than a block.

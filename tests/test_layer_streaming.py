@@ -85,6 +85,14 @@ def test_residual_blocks(kind: int, cuts: list[int]) -> None:
     torch.testing.assert_close(stepped(block, x, cuts), block(x), rtol=0, atol=1e-12)
 
 
+@given(st.sampled_from([3, 7]), st.integers(1, 30), CUTS)
+@settings(max_examples=20, deadline=None)
+def test_depthwise_convolution(kernel: int, length: int, cuts: list[int]) -> None:
+    layer = Convolution(3, 3, kernel, padding=kernel // 2, groups=3).double()
+    x = random(3, length)
+    torch.testing.assert_close(stepped(layer, x, cuts), layer(x), rtol=0, atol=1e-12)
+
+
 @given(st.sampled_from([1, 3, 7]), st.integers(1, 3), st.integers(1, 20), CUTS)
 @settings(max_examples=20, deadline=None)
 def test_causal_convolution_never_lags(kernel: int, dilation: int, length: int, cuts: list[int]) -> None:

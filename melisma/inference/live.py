@@ -28,7 +28,7 @@ class Live:
     Args:
         vocoder: a mel model.
         sample_rate: Hz of what comes and goes.
-        settings: shift, seed and projections; speed and estimator must be the default.
+        settings: shift, seed and projections (None is none: they look seconds ahead); the rest is not used.
     """
 
     def __init__(self, vocoder: "Vocoder", sample_rate: int, settings: Settings | None = None) -> None:
@@ -37,7 +37,10 @@ class Live:
         mel = required_mel(vocoder)
         self.sample_rate, self._settings = sample_rate, settings
         self._vocoder, self._shift = vocoder, settings.shift_semitones
-        self._stream = vocoder.stream(seed=settings.seed, projections=settings.projections)
+        rounds = settings.projections
+        if rounds is None and getattr(vocoder.generator, "default_projections", None) is not None:
+            rounds = 0
+        self._stream = vocoder.stream(seed=settings.seed, projections=rounds)
         self._mel, self._f0 = MelStream(mel), F0Stream(mel.sample_rate, mel.hop_length)
         self._in = ResampleStream(sample_rate, mel.sample_rate)
         self._out = ResampleStream(mel.sample_rate, sample_rate)
