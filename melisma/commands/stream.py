@@ -1,8 +1,11 @@
 """``melisma stream``: live, from microphone or file to speaker or file."""
 
 import math
+import signal
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +68,23 @@ def run(
             clock = SoundCard(exchange, rate, records=reader is None, plays=writer is None)
         _say_latency(live, block / rate, margin / rate, clock)
         live.warm_up()
-        with clock:
+        with clock, _interruption_ends(exchange):
             work = work_off(live, exchange, math.inf if seconds is None else seconds)
     _say_work(work, out)
+
+
+@contextmanager
+def _interruption_ends(exchange: Exchange) -> Iterator[None]:
+    """Let Ctrl-C end the input, not the work: what was sung is played and written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: exchange.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_times(block_ms: float, margin_ms: float, seconds: float | None) -> None:

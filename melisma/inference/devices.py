@@ -88,8 +88,9 @@ class Exchange:
             self._ready = np.concatenate([self._ready, samples])
 
     def stop(self) -> None:
-        """End the input now."""
+        """End the input; what was read before is still worked off."""
         self._ended = True
+        self._input.put(None)
 
     def drain(self) -> None:
         """Wait until all that was written has been played."""

@@ -153,19 +153,16 @@ class Work:
 
 
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
-    """Work off the blocks that a running clock brings, until the input ends, the limit is reached, or Ctrl-C."""
+    """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
     seconds = busy = slowest = 0.0
-    try:
-        while (block := exchange.read()) is not None:
-            began = time.perf_counter()
-            exchange.write(live.push(block))
-            spent = time.perf_counter() - began
-            seconds, busy, slowest = seconds + len(block) / live.sample_rate, busy + spent, max(slowest, spent)
-            if seconds >= limit_seconds:
-                exchange.stop()
-                break
-    except KeyboardInterrupt:
-        exchange.stop()
+    while (block := exchange.read()) is not None:
+        began = time.perf_counter()
+        exchange.write(live.push(block))
+        spent = time.perf_counter() - began
+        seconds, busy, slowest = seconds + len(block) / live.sample_rate, busy + spent, max(slowest, spent)
+        if seconds >= limit_seconds:
+            exchange.stop()
+            break
     exchange.write(live.finish())
     exchange.drain()
     return Work(seconds, busy, slowest, exchange.dropouts, exchange.blocks)
