@@ -47,7 +47,12 @@ PLAIN = {
     "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True),
     "causal-analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0, causal=True)),
 }
-MODELS = KINDS | PLAIN
+# Few rounds of projection, so that the context is much shorter than the clip.
+PROJECTED = {
+    "analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=1, low_rounds=1)),
+    "spectral": lambda: _spectral(n_fft=256, projections=1, low_rounds=1),
+}
+MODELS = KINDS | PROJECTED | PLAIN
 
 
 def made(name: str) -> Vocoder:

@@ -17,7 +17,7 @@ from melisma.f0.estimate import (
 )
 from melisma.f0.raw import read_at
 from melisma.f0.refine import stonemask
-from melisma.inference.resynthesis import mel_of_windows
+from melisma.inference.recording import log_mel_of_frames
 
 LIVE_METHOD = "swift-f0"
 # SwiftF0 looks 160 ms ahead. With 80 ms its median error grows by a cent; with 32 ms it begins to miss voicing.
@@ -57,7 +57,7 @@ class _Recent:
 
 
 class MelStream:
-    """Log-mel of a signal that comes in blocks: the frames of :func:`melisma.inference.resynthesis.mel_frames`.
+    """Log-mel of a signal that comes in blocks: the frames of :func:`melisma.inference.recording.Recording.log_mel`.
 
     Args:
         mel: the contract.
@@ -94,7 +94,7 @@ class MelStream:
         starts = np.arange(first, self._frames) * self.mel.hop_length - self._left
         fold = max(1, 2 * (self._heard.stop - 1))
         index = np.abs(starts[:, None] + np.arange(self.mel.n_fft)) % fold
-        return mel_of_windows(self._heard.at(np.minimum(index, fold - index))[None], self.mel)[0]
+        return log_mel_of_frames(from_numpy(self._heard.at(np.minimum(index, fold - index))[None]), self.mel)[0]
 
 
 class F0Stream:
