@@ -1,7 +1,8 @@
 """A stream for any generator: frames are collected, and made again together with their context.
 
-It needs nothing of the generator but ``halo_frames`` and ``randomness``. A generator that has a ``step`` of its own
-(docs/architecture.md, rule 7) does not pass here.
+It needs nothing of the generator but ``halo_frames`` and ``randomness``. So go the streams with mel projections: many
+rounds make 1e-4 of what two orders of summation make in the last digit, and only the very forward that makes the whole
+gives the same samples. All else has a ``step`` of its own (docs/architecture.md, rule 7).
 """
 
 from typing import Any

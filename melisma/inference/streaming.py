@@ -31,9 +31,9 @@ class Stream:
     """What :meth:`melisma.inference.vocoder.Vocoder.stream` returns.
 
     Everything pushed, and :meth:`finish` at the end, gives the audio of
-    :meth:`~melisma.inference.vocoder.Vocoder.synthesize` of the whole, to 1e-5 of full scale, however it is cut. Models
-    that sing through unvoiced frames (``f0_contract`` ``interpolated``) hold back an unvoiced stretch until the next
-    voiced frame comes.
+    :meth:`~melisma.inference.vocoder.Vocoder.synthesize` of the whole, however it is cut: to 1e-5 of full scale in
+    float32, to what bfloat16 rounds in bfloat16. Models that sing through unvoiced frames (``f0_contract``
+    ``interpolated``) hold back an unvoiced stretch until the next voiced frame comes.
 
     Args:
         vocoder: the model.
