@@ -96,7 +96,7 @@ def stream(
     projections: int | None = None,
     seed: int = 0,
     block_ms: float = 10.0,
-    margin_ms: float = 20.0,
+    margin_ms: float = 40.0,
     realtime: bool = False,
     seconds: float | None = None,
     device: str = "auto",

@@ -91,7 +91,7 @@ def _check_times(block_ms: float, margin_ms: float, seconds: float | None) -> No
     if not 0 < block_ms <= _LONGEST_BLOCK_MS:
         raise MelismaError(f"block-ms {block_ms:g} is outside 0 to {_LONGEST_BLOCK_MS:g}; 10 is usual")
     if not 0 <= margin_ms <= _LONGEST_MARGIN_MS:
-        raise MelismaError(f"margin-ms {margin_ms:g} is outside 0 to {_LONGEST_MARGIN_MS:g}; 20 is usual")
+        raise MelismaError(f"margin-ms {margin_ms:g} is outside 0 to {_LONGEST_MARGIN_MS:g}; 40 is usual")
     if seconds is not None and not 0 < seconds < math.inf:
         raise MelismaError(f"seconds {seconds:g}: give a time above 0, or leave it out")
 
