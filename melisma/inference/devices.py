@@ -201,10 +201,10 @@ def _sounddevice() -> Any:
         import sounddevice
     except ModuleNotFoundError as error:
         raise MelismaError(
-            "live sound needs the package sounddevice: pip install 'melisma[live]'; or use --in and --out with files"
+            "live sound needs the package sounddevice: install melisma with its extra '.[live]', or give --in and --out"
         ) from error
     except OSError as error:
         raise MelismaError(
-            f"live sound needs the PortAudio library ({error}): install libportaudio2; or use --in and --out with files"
+            f"live sound needs the PortAudio library ({error}): install libportaudio2, or give --in and --out"
         ) from error
     return sounddevice
