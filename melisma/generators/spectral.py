@@ -187,7 +187,7 @@ class Analytic(nn.Module):
         speaker: Tensor | None = None,
         randomness: Randomness | None = None,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
         """Features and F0 to audio.
 
@@ -197,7 +197,8 @@ class Analytic(nn.Module):
             speaker: not used.
             randomness: initial phase ``(batch, 1)`` in cycles and noise ``(batch, samples, 1)``.
             projections: rounds of mel projection; None is the model's default, 0 is off.
-            matched: the features are known to be of the pitch ``f0_hz``; otherwise a gate decides where to project.
+            trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1]; None lets a
+                gate decide where to project.
 
         Returns:
             ``(batch, 1, frames * hop_length)``.
@@ -207,7 +208,7 @@ class Analytic(nn.Module):
         excitation = self.excite(f0_hz, randomness.initial_phase)
         masks = self.masks(wanted, f0_hz, excitation)
         audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation, projections, matched).unsqueeze(1)
+        return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
@@ -268,17 +269,17 @@ class Analytic(nn.Module):
         wanted: Tensor,
         excitation: Excitation,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
-        """Mel projection of ``(batch, samples)``, gated unless the features are known to match."""
+        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`."""
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
         projection = MelProjection(wanted, self.mel)
-        if matched:
-            gate = torch.ones_like(excitation.voiced).unsqueeze(-1)
-        else:
+        if trust is None:
             gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
+        else:
+            gate = trust.unsqueeze(-1)
         return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 
