@@ -22,7 +22,7 @@ from melisma.inference.sources import ArraySource, Level
 
 SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
 ANALYTIC = "analytic"
-_NEUTRAL_HZ = 200.0
+NEUTRAL_HZ = 200.0
 _OUTSIDE_RANGE = 2.0 ** (1 / 12)  # a semitone beyond what the model was trained on is no reason to warn
 
 
@@ -189,7 +189,7 @@ class Vocoder:
         if self.generator.f0_contract == "interpolated":
             # A curve without any voiced frame has nothing to interpolate; at 0 Hz such a source holds a constant.
             silent = ~(f0_hz > 0).any(axis=-1, keepdims=True)
-            f0_hz = interpolate_unvoiced(np.where(silent, _NEUTRAL_HZ, f0_hz))
+            f0_hz = interpolate_unvoiced(np.where(silent, NEUTRAL_HZ, f0_hz))
         return torch.tensor(np.asarray(f0_hz, dtype=np.float32))
 
     def _warn_outside_range(self, f0_hz: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from melisma.audio.mel import MelContract
 from melisma.interop.checkpoint import load_checkpoint
 from melisma.interop.loaded import LoadedModel
 
-_F0 = {
+F0_IN_WORDS = {
     "zero": "yes; 0 where unvoiced",
     "interpolated": "yes; interpolated through unvoiced frames (melisma converts)",
     None: "none: it sings the pitch of the mel",
@@ -17,7 +17,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
     """Label and value of everything worth showing about a loaded model, in order."""
     generator = loaded.generator
     weights = sum(parameter.numel() for parameter in generator.parameters())
-    f0 = _F0[loaded.f0_contract]
+    f0 = F0_IN_WORDS[loaded.f0_contract]
     if loaded.f0_range_hz is not None:
         f0 += f"; trained on {loaded.f0_range_hz[0]:.0f} to {loaded.f0_range_hz[1]:.0f} Hz"
     lines = {
@@ -25,7 +25,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
         "name": " ".join(part for part in (loaded.name, loaded.version) if part),
         "file": loaded.format,
         "audio": f"{generator.sample_rate} Hz, {generator.hop_length} samples a frame",
-        "input": _mel_in_words(loaded.mel, getattr(generator.config, "in_channels", None)),
+        "input": mel_in_words(loaded.mel, getattr(generator.config, "in_channels", None)),
         "f0": f0,
     }
     if getattr(generator.config, "pitch_controllable", False):
@@ -41,7 +41,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
     return lines
 
 
-def _mel_in_words(mel: MelContract | None, channels: int | None) -> str:
+def mel_in_words(mel: MelContract | None, channels: int | None) -> str:
     if mel is None:
         return f"a latent of {channels} channels, not a mel"
     logarithm = "natural log" if mel.log_base == "e" else "log10"

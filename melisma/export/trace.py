@@ -1,0 +1,157 @@
+"""From a generator to one ONNX model in memory: traced, translated, tidied."""
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from melisma.errors import MelismaError
+from melisma.export.graph import ExportGraph, GraphOptions
+
+OPSETS = range(18, 24)  # the exporter writes 18; what it can raise it to
+DEFAULT_OPSET = 18
+LARGEST = (1 << 31) - 1  # bytes that one protobuf message can hold
+_PREFIX = "generator."  # of the generator's weights in the graph
+
+
+def require(package: str) -> Any:
+    """Import a package of the extra ``export``; a missing one is an error with the cure."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise MelismaError(f"the package {error.name!r} is missing; install melisma with its extra: '.[export]'") from error
+
+
+def check_opset(opset: int) -> int:
+    """Refuse opsets that cannot be written."""
+    if opset not in OPSETS:
+        raise MelismaError(
+            f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]} ({DEFAULT_OPSET} is the one that is tried most)"
+        )
+    return opset
+
+
+def trace(graph: ExportGraph, opset: int = DEFAULT_OPSET) -> Any:
+    """Trace a graph with free batch and length.
+
+    Args:
+        graph: what to trace; its generator in float32 on the CPU.
+        opset: of the ONNX operators.
+
+    Returns:
+        ``onnx.ModelProto`` in float32, all weights inside.
+
+    Raises:
+        MelismaError: a missing package, an unsupported opset, a model beyond 2 GB, or one that cannot be traced.
+    """
+    check_opset(opset)
+    require("onnx")
+    require("onnxscript")
+    from melisma.export.translations import translations
+
+    size = sum(value.numel() * 4 for value in graph.state_dict().values())
+    if size > LARGEST:
+        raise MelismaError(f"{size / 1e9:.1f} GB of weights; a single ONNX file holds at most 2.1 GB in float32")
+    example = graph.example()
+    with torch.no_grad(), _quietly():
+        graph(*example)  # fills the caches of constants, which must not be filled while tracing
+        shapes = (graph.dynamic_shapes(),)
+        exported = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        _real_inverse(exported.graph_module)
+        program = torch.onnx.export(
+            exported,
+            input_names=graph.names,
+            output_names=[graph.options.layout.audio],
+            opset_version=opset,
+            custom_translation_table=translations(),
+            dynamo=True,
+            optimize=False,  # its pattern matching takes minutes on long graphs; onnxruntime optimises when it loads
+            verbose=False,
+        )
+    assert program is not None
+    return _tidy(program.model)
+
+
+def build(generator: nn.Module, options: GraphOptions, opset: int = DEFAULT_OPSET) -> tuple[ExportGraph, Any]:
+    """The graph of a generator and its ONNX model; see :func:`trace`."""
+    graph = ExportGraph(generator, options).eval()
+    return graph, trace(graph, opset)
+
+
+def weight_names(graph: ExportGraph) -> dict[str, str]:
+    """Initialiser -> name in the generator, of all its weights."""
+    return {_PREFIX + name: name for name, _ in graph.generator.named_parameters()}
+
+
+def _real_inverse(module: torch.fx.GraphModule) -> None:
+    """Put our operator in place of the inverse FFT: the exporter's table takes none with complex inputs."""
+    for node in list(module.graph.nodes):
+        if node.target is not torch.ops.aten.fft_irfft.default:
+            continue
+        spectrum, *rest = node.args
+        dim = rest[1] if len(rest) > 1 else node.kwargs.get("dim", -1)
+        norm = rest[2] if len(rest) > 2 else node.kwargs.get("norm")
+        value, result = spectrum.meta["val"], node.meta["val"]
+        points = int(result.shape[-1])
+        whole = int(value.shape[-1]) == points // 2 + 1
+        if dim not in (-1, value.ndim - 1) or norm not in (None, "backward") or not whole:
+            raise MelismaError("only an irfft of a whole spectrum along the last axis, in its usual scale, can be exported")
+        with module.graph.inserting_before(node):
+            if value.is_complex():
+                pairs = _call(module, torch.ops.aten.view_as_real.default, (spectrum,))
+            else:
+                zeros = _call(module, torch.ops.aten.zeros_like.default, (spectrum,))
+                pairs = _call(module, torch.ops.aten.stack.default, ([spectrum, zeros], -1))
+            real = _call(module, torch.ops.melisma.inverse_real_fft.default, (pairs, points))
+            real.meta["val"] = result
+        node.replace_all_uses_with(real)
+        module.graph.erase_node(node)
+    module.graph.lint()
+    module.recompile()
+
+
+def _call(module: torch.fx.GraphModule, target: Any, arguments: tuple[Any, ...]) -> torch.fx.Node:
+    """A new node, with the value that the exporter wants to know of each."""
+    node = module.graph.call_function(target, arguments)
+    given = torch.fx.node.map_arg(arguments, lambda argument: argument.meta["val"])
+    node.meta["val"] = None if target is torch.ops.melisma.inverse_real_fft.default else target(*given)
+    return node
+
+
+def _tidy(model: Any) -> Any:
+    """Fold constants, drop doubles and what nobody uses; give the protobuf message."""
+    import onnx_ir
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model)
+    for step in (
+        common.CommonSubexpressionEliminationPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(size_limit=1 << 40),
+        common.RemoveUnusedNodesPass(),
+        common.ClearMetadataAndDocStringPass(),
+    ):
+        step(model)
+    return onnx_ir.to_proto(model)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporter's warnings, which speak to its developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
