@@ -5,6 +5,7 @@ from pathlib import Path
 from melisma.errors import MelismaError
 from melisma.inference.files import check_output
 from melisma.inference.vocoder import ANALYTIC, load, model_path
+from melisma.interop.describe import describe, in_lines
 
 
 def info(model: str) -> None:
@@ -13,11 +14,21 @@ def info(model: str) -> None:
         print("analytic: the spectral generator without weights; signal processing only, nothing to trust")
         print(f"mel: {load(ANALYTIC).mel}")
         return
-    from melisma.interop import describe
-
     path = model_path(model)
     print(f"{path}:")
-    print(describe(path))
+    print(_described(path))
+
+
+def _described(path: Path) -> str:
+    if path.suffix == ".onnx":
+        from melisma.export.reader import OnnxModel, describe_graph
+
+        return in_lines(describe_graph(OnnxModel.open(path)))
+    if path.suffix == ".oudep":
+        from melisma.export.openutau import describe_package, read_package
+
+        return in_lines(describe_package(read_package(path)))
+    return describe(path)
 
 
 def convert(source: Path, target: Path) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.errors import MelismaError
-from melisma.export.graph import ExportGraph, shortest
-from melisma.inference.features import feature_channels
+from melisma.export.graph import ExportGraph, channels_of, shortest
 from melisma.inference.vocoder import NEUTRAL_HZ
 from melisma.source import Randomness
 
@@ -60,7 +59,7 @@ def _case(graph: ExportGraph, name: str, frames: int, voicings: list[str]) -> Ca
 def _features(generator: Any, frames: int, row: int) -> Tensor:
     """A latent of noise, or a mel as a voice has it: falling towards the top, swelling, not the same twice."""
     rng = np.random.default_rng(frames + row)
-    channels = feature_channels(generator)
+    channels = channels_of(generator)
     noise = rng.standard_normal((channels, frames))
     if generator.mel is None:
         return torch.tensor(noise, dtype=torch.float32)

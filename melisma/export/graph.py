@@ -80,10 +80,10 @@ def filled_f0(f0_hz: Tensor) -> Tensor:
     before, after = slots.gather(1, rank), slots.gather(1, rank + 1)
     after = torch.where(voiced, position, after)
     left, right = torch.where(before < 0, after, before), torch.where(after < 0, before, after)
-    logs = torch.where(voiced, f0_hz, torch.full_like(f0_hz, NEUTRAL_HZ)).double().log2()
+    logs = torch.where(voiced, f0_hz, torch.full_like(f0_hz, NEUTRAL_HZ)).double().log()
     share = (position - left).double() / (right - left).clamp(min=1).double()
     low, high = logs.gather(1, left.clamp(min=0)), logs.gather(1, right.clamp(min=0))
-    line = torch.exp2(low + (high - low) * share).to(f0_hz.dtype)
+    line = torch.exp(low + (high - low) * share).to(f0_hz.dtype)
     return torch.where(voiced, f0_hz, line)
 
 
@@ -166,8 +166,7 @@ class ExportGraph(nn.Module):
     def example(self) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
         batch, frames = _EXAMPLE
-        channels = feature_channels(self.generator)
-        assert channels is not None
+        channels = channels_of(self.generator)
         drawing = torch.Generator().manual_seed(0)
         f0_hz = torch.full((batch, frames), 200.0)
         f0_hz[:, 5:8] = 0.0
@@ -191,6 +190,13 @@ class ExportGraph(nn.Module):
             sizes = [(axis, known[what] * factor) for axis, (what, factor) in enumerate(axes) if what in known]
             shapes[name] = {axis: known[axes[axis][0]] if axes[axis][1] == 1 else size for axis, size in sizes}
         return tuple(dict(shapes[name]) for name in self.names)
+
+
+def channels_of(generator: Any) -> int:
+    """Channels of the features that a generator takes."""
+    channels = feature_channels(generator)
+    assert channels is not None, "every generator has a mel contract or in_channels"
+    return channels
 
 
 def _axis(size: int, other: int) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from melisma.errors import MelismaError
 from melisma.export.check import TOLERANCE, check
 from melisma.export.graph import LONGEST, MOST, ExportGraph, GraphOptions, shortest
 from melisma.export.precision import Loss, Precision, loss, lowered
-from melisma.export.trace import DEFAULT_OPSET, LARGEST, build, require, weight_names
+from melisma.export.trace import DEFAULT_OPSET, LARGEST, build, require
 from melisma.files import replace_on_success
 from melisma.interop.loaded import LoadedModel
 from melisma.interop.own import KEY, header
@@ -63,8 +63,7 @@ def export_onnx(
     report(0.4)
     session = open_session(_bytes(model))
     worst = check(session, graph, lambda done: report(0.4 + 0.4 * done))
-    weights = weight_names(graph)
-    model = lowered(model, weights, precision)
+    model = lowered(model, graph.generator, precision)
     lost = None
     if precision != "float32":
         lost = loss(open_session(_bytes(model)), session, graph)

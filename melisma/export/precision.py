@@ -4,12 +4,13 @@ Only weights change. Source, phase, noise and transforms stay in the precision t
 product is still computed in float32: the graph widens a weight before it is used.
 """
 
-from collections.abc import Iterable
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from melisma.audio.mel import MelContract, log_mel
 from melisma.export.check import cases, sung
@@ -33,12 +34,12 @@ class Loss:
     log_mel: float
 
 
-def lowered(model: Any, weights: Iterable[str], precision: Precision) -> Any:
+def lowered(model: Any, generator: nn.Module, precision: Precision) -> Any:
     """A copy of a float32 model with its weights in another precision.
 
     Args:
         model: ``onnx.ModelProto``.
-        weights: names of the initialisers that are weights; vectors and small ones among them stay as they are.
+        generator: whose weights they are; vectors and small weights stay as they are.
         precision: ``float16`` halves the file; ``int8`` quarters it, with one scale for each output channel.
     """
     import onnx
@@ -47,18 +48,16 @@ def lowered(model: Any, weights: Iterable[str], precision: Precision) -> Any:
     copy.CopyFrom(model)
     if precision == "float32":
         return copy
-    chosen = set(weights)
-    axes = _output_axes(copy)
+    axes = _output_axes(copy, generator)
     nodes, initialisers = [], []
     for tensor in copy.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if tensor.name not in chosen or values.ndim < 2 or values.size < _SMALLEST or values.dtype != np.float32:
-            initialisers.append(tensor)
-            continue
-        lower = _float16 if precision == "float16" else _int8
-        made, node = lower(tensor.name, values, axes.get(tensor.name, 0))
+        made: list[Any] = []
+        if tensor.name in axes:
+            values = onnx.numpy_helper.to_array(tensor)
+            lower = _float16 if precision == "float16" else _int8
+            made, widened = lower(tensor.name, values, axes[tensor.name])
+            nodes += widened
         initialisers += made or [tensor]
-        nodes += node
     del copy.graph.initializer[:]
     copy.graph.initializer.extend(initialisers)
     kept = list(copy.graph.node)
@@ -67,9 +66,29 @@ def lowered(model: Any, weights: Iterable[str], precision: Precision) -> Any:
     return copy
 
 
-def _output_axes(model: Any) -> dict[str, int]:
-    """Axis of the output channels of every weight; a transposed convolution has it second."""
-    return {node.input[1]: 1 for node in model.graph.node if node.op_type == "ConvTranspose"}
+def _output_axes(model: Any, generator: nn.Module) -> dict[str, int]:
+    """Initialiser -> axis of its output channels, of all large weights.
+
+    They are known by their values: on the way to the graph a matrix may be transposed and lose its name.
+    """
+    import onnx
+
+    known: dict[tuple[tuple[int, ...], bytes], int] = {}
+    for part in generator.modules():
+        for parameter in part.parameters(recurse=False):
+            values = parameter.detach().numpy()
+            if values.ndim < 2 or values.size < _SMALLEST:
+                continue
+            axis = 1 if isinstance(part, nn.ConvTranspose1d) else 0
+            known[_identity(values)] = axis
+            if values.ndim == 2:
+                known[_identity(values.T)] = 1 - axis
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {name: known[_identity(values)] for name, values in arrays.items() if _identity(values) in known}
+
+
+def _identity(values: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    return values.shape, hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
 
 
 def _float16(name: str, values: np.ndarray, axis: int) -> tuple[list[Any], list[Any]]:

@@ -95,8 +95,8 @@ class OnnxModel:
             )
         if f0_hz is not None and f0_hz.shape != (features.shape[0], frames):
             raise MelismaError(
-                f"{self.what}: F0 {f0_hz.shape} must be (batch, frames) = {(features.shape[0], frames)} of the features; "
-                "estimate it at the same hop"
+                f"{self.what}: F0 {f0_hz.shape} must be (batch, frames) of the features, "
+                f"{(features.shape[0], frames)}; estimate it at the same hop"
             )
 
 

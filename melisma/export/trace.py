@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ from melisma.export.graph import ExportGraph, GraphOptions
 OPSETS = range(18, 24)  # the exporter writes 18; what it can raise it to
 DEFAULT_OPSET = 18
 LARGEST = (1 << 31) - 1  # bytes that one protobuf message can hold
-_PREFIX = "generator."  # of the generator's weights in the graph
 
 
 def require(package: str) -> Any:
@@ -24,14 +24,16 @@ def require(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise MelismaError(f"the package {error.name!r} is missing; install melisma with its extra: '.[export]'") from error
+        raise MelismaError(
+            f"the package {error.name!r} is missing; install melisma with its extra: '.[export]'"
+        ) from error
 
 
 def check_opset(opset: int) -> int:
     """Refuse opsets that cannot be written."""
     if opset not in OPSETS:
         raise MelismaError(
-            f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]} ({DEFAULT_OPSET} is the one that is tried most)"
+            f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]} ({DEFAULT_OPSET} is the usual one)"
         )
     return opset
 
@@ -74,18 +76,15 @@ def trace(graph: ExportGraph, opset: int = DEFAULT_OPSET) -> Any:
             verbose=False,
         )
     assert program is not None
-    return _tidy(program.model)
+    model = _tidy(program.model)
+    _name_axes(model, frames_axis=1 if graph.options.layout.frames_first else 2)
+    return model
 
 
 def build(generator: nn.Module, options: GraphOptions, opset: int = DEFAULT_OPSET) -> tuple[ExportGraph, Any]:
     """The graph of a generator and its ONNX model; see :func:`trace`."""
     graph = ExportGraph(generator, options).eval()
     return graph, trace(graph, opset)
-
-
-def weight_names(graph: ExportGraph) -> dict[str, str]:
-    """Initialiser -> name in the generator, of all its weights."""
-    return {_PREFIX + name: name for name, _ in graph.generator.named_parameters()}
 
 
 def _real_inverse(module: torch.fx.GraphModule) -> None:
@@ -100,7 +99,9 @@ def _real_inverse(module: torch.fx.GraphModule) -> None:
         points = int(result.shape[-1])
         whole = int(value.shape[-1]) == points // 2 + 1
         if dim not in (-1, value.ndim - 1) or norm not in (None, "backward") or not whole:
-            raise MelismaError("only an irfft of a whole spectrum along the last axis, in its usual scale, can be exported")
+            raise MelismaError(
+                "only an irfft of a whole spectrum along the last axis, in its usual scale, can be exported"
+            )
         with module.graph.inserting_before(node):
             if value.is_complex():
                 pairs = _call(module, torch.ops.aten.view_as_real.default, (spectrum,))
@@ -113,6 +114,16 @@ def _real_inverse(module: torch.fx.GraphModule) -> None:
         module.graph.erase_node(node)
     module.graph.lint()
     module.recompile()
+
+
+def _name_axes(model: Any, frames_axis: int) -> None:
+    """Call the free axes ``batch`` and ``frames``; the tracer has numbered them."""
+    features = model.graph.input[0].type.tensor_type.shape.dim
+    names = {features[0].dim_param: "batch", features[frames_axis].dim_param: "frames"}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.dim_param)
 
 
 def _call(module: torch.fx.GraphModule, target: Any, arguments: tuple[Any, ...]) -> torch.fx.Node:

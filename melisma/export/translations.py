@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from melisma.errors import MelismaError
 
+op: Any = opset18  # its own types are those of ONNX's type variables, which say nothing about tracing
 # Up to this length the full basis is as fast as two steps.
 _FULL_BASIS = 256
 _NO_SCALE = 0  # torch's name for an FFT without normalisation
@@ -51,7 +52,7 @@ def _leading(x: Any, *last: int) -> Any:
 
 
 def _two_steps(points: int, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices of both steps: ``(n2, n1, re|im, k1)`` with the twiddle factors in it, and ``(k2, re|im, n2, re|im)``."""
+    """Matrices of both steps: ``(n2, n1, re|im, k1)`` with the twiddle factors, and ``(k2, re|im, n2, re|im)``."""
     inner = _turns(first, first, first)[None] * _turns(second, first, points)[:, None, :]
     outer = _turns(second // 2 + 1, second, second)
     rotation = np.stack([np.stack([outer.real, -outer.imag], -1), np.stack([outer.imag, outer.real], -1)], 1)

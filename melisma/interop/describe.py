@@ -1,5 +1,6 @@
 """What a checkpoint is, in words: ``melisma info``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from melisma.audio.mel import MelContract
@@ -28,7 +29,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
         "input": mel_in_words(loaded.mel, getattr(generator.config, "in_channels", None)),
         "f0": f0,
     }
-    if getattr(generator.config, "pitch_controllable", False):
+    if getattr(generator, "pitch_controllable", False):
         lines["pitch"] = "controllable: F0 may differ from the mel's pitch"
     if loaded.speakers is not None:
         names = f" ({', '.join(list(loaded.speaker_names)[:8])})" if loaded.speaker_names else ""
@@ -55,6 +56,10 @@ def mel_in_words(mel: MelContract | None, channels: int | None) -> str:
 
 def describe(path: str | Path) -> str:
     """Several lines about the checkpoint at ``path``; errors as for :func:`melisma.interop.load_checkpoint`."""
-    lines = facts(load_checkpoint(path))
-    width = max(len(label) for label in lines)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())
+    return in_lines(facts(load_checkpoint(path)))
+
+
+def in_lines(values: Mapping[str, str]) -> str:
+    """Labels and values, one pair a line, the values below each other."""
+    width = max(len(label) for label in values)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in values.items())
