@@ -64,7 +64,7 @@ def trace(graph: ExportGraph, opset: int = DEFAULT_OPSET) -> Any:
         graph(*example)  # fills the caches of constants, which must not be filled while tracing
         shapes = (graph.dynamic_shapes(),)
         exported = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
-        _real_inverse(exported.graph_module)
+        _in_real_numbers(exported.graph_module)
         program = torch.onnx.export(
             exported,
             input_names=graph.names,
@@ -87,33 +87,65 @@ def build(generator: nn.Module, options: GraphOptions, opset: int = DEFAULT_OPSE
     return graph, trace(graph, opset)
 
 
-def _real_inverse(module: torch.fx.GraphModule) -> None:
-    """Put our operator in place of the inverse FFT: the exporter's table takes none with complex inputs."""
+def _in_real_numbers(module: torch.fx.GraphModule) -> None:
+    """Rewrite two operators on complex numbers, which the exporter's table does not reach.
+
+    The inverse FFT becomes ours, and a complex number times a real one two products instead of four.
+    """
     for node in list(module.graph.nodes):
-        if node.target is not torch.ops.aten.fft_irfft.default:
-            continue
-        spectrum, *rest = node.args
-        dim = rest[1] if len(rest) > 1 else node.kwargs.get("dim", -1)
-        norm = rest[2] if len(rest) > 2 else node.kwargs.get("norm")
-        value, result = spectrum.meta["val"], node.meta["val"]
-        points = int(result.shape[-1])
-        whole = int(value.shape[-1]) == points // 2 + 1
-        if dim not in (-1, value.ndim - 1) or norm not in (None, "backward") or not whole:
-            raise MelismaError(
-                "only an irfft of a whole spectrum along the last axis, in its usual scale, can be exported"
-            )
         with module.graph.inserting_before(node):
-            if value.is_complex():
-                pairs = _call(module, torch.ops.aten.view_as_real.default, (spectrum,))
+            if node.target is torch.ops.aten.fft_irfft.default:
+                replacement = _inverse(module, node)
+            elif node.target is torch.ops.aten.mul.Tensor:
+                replacement = _scaled(module, node)
             else:
-                zeros = _call(module, torch.ops.aten.zeros_like.default, (spectrum,))
-                pairs = _call(module, torch.ops.aten.stack.default, ([spectrum, zeros], -1))
-            real = _call(module, torch.ops.melisma.inverse_real_fft.default, (pairs, points))
-            real.meta["val"] = result
-        node.replace_all_uses_with(real)
-        module.graph.erase_node(node)
+                continue
+        if replacement is not None:
+            node.replace_all_uses_with(replacement)
+            module.graph.erase_node(node)
     module.graph.lint()
     module.recompile()
+
+
+def _inverse(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node:
+    """``melisma::inverse_real_fft`` in place of ``torch.fft.irfft``."""
+    spectrum, *rest = node.args
+    assert isinstance(spectrum, torch.fx.Node)
+    dim = rest[1] if len(rest) > 1 else node.kwargs.get("dim", -1)
+    norm = rest[2] if len(rest) > 2 else node.kwargs.get("norm")
+    value, result = spectrum.meta["val"], node.meta["val"]
+    points = int(result.shape[-1])
+    whole = int(value.shape[-1]) == points // 2 + 1
+    if dim not in (-1, value.ndim - 1) or norm not in (None, "backward") or not whole:
+        raise MelismaError("only an irfft of a whole spectrum along the last axis, as it is usual, can be exported")
+    if value.is_complex():
+        pairs = _call(module, torch.ops.aten.view_as_real.default, spectrum)
+    else:
+        zeros = _call(module, torch.ops.aten.zeros_like.default, spectrum)
+        pairs = _call(module, torch.ops.aten.stack.default, [spectrum, zeros], -1)
+    return _call(module, torch.ops.melisma.inverse_real_fft.default, pairs, points, result=result)
+
+
+def _scaled(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node | None:
+    """Both parts of a complex tensor times a real one; None for other products."""
+    factors = [factor for factor in node.args if isinstance(factor, torch.fx.Node)]
+    values = [factor.meta["val"] for factor in factors]
+    if len(factors) != 2 or values[0].is_complex() == values[1].is_complex():
+        return None
+    spectrum, gain = factors if values[0].is_complex() else factors[::-1]
+    pairs = _call(module, torch.ops.aten.view_as_real.default, spectrum)
+    scaled = _call(
+        module, torch.ops.aten.mul.Tensor, pairs, _call(module, torch.ops.aten.unsqueeze.default, gain, -1)
+    )
+    return _call(module, torch.ops.aten.view_as_complex.default, scaled)
+
+
+def _call(module: torch.fx.GraphModule, target: Any, *arguments: Any, result: Any = None) -> torch.fx.Node:
+    """A new node, with the value that the exporter wants to know of each."""
+    node = module.graph.call_function(target, arguments)
+    given = torch.fx.node.map_arg(arguments, lambda argument: argument.meta["val"])
+    node.meta["val"] = target(*given) if result is None else result
+    return node
 
 
 def _name_axes(model: Any, frames_axis: int) -> None:
@@ -124,14 +156,6 @@ def _name_axes(model: Any, frames_axis: int) -> None:
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
                 axis.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.dim_param)
-
-
-def _call(module: torch.fx.GraphModule, target: Any, arguments: tuple[Any, ...]) -> torch.fx.Node:
-    """A new node, with the value that the exporter wants to know of each."""
-    node = module.graph.call_function(target, arguments)
-    given = torch.fx.node.map_arg(arguments, lambda argument: argument.meta["val"])
-    node.meta["val"] = None if target is torch.ops.melisma.inverse_real_fft.default else target(*given)
-    return node
 
 
 def _tidy(model: Any) -> Any:

@@ -100,12 +100,12 @@ def inverse_real_fft(x: Any, points: int) -> Any:
     if points % 2:
         raise MelismaError(f"an irfft of {points} points cannot be exported; take an even number")
     bins, split = points // 2 + 1, factors(points)
-    weights = np.full((bins, 1), 2.0 / points)  # every bin but the first and the last stands for two
+    weights = np.full((bins, 2), 2.0 / points)  # every bin but the first and the last stands for two
     weights[[0, -1]] = 1.0 / points
     shape = op.Slice(op.Shape(x), _constant([0]), _constant([-2]))
     shape = op.Concat(shape, _constant([points]), axis=0)
     if split is None:
-        turns = _turns(bins, points, points) * weights
+        turns = _turns(bins, points, points) * weights[:, :1]
         basis = np.stack([turns.real, turns.imag], 1).reshape(2 * bins, points)
         return op.Reshape(op.MatMul(op.Reshape(x, _constant([-1, 2 * bins])), _constant(basis)), shape)
     n1, n2 = split
@@ -132,6 +132,26 @@ def slice_scatter(x: Any, src: Any, dim: int = 0, start: Any = None, end: Any = 
     before = op.Slice(x, _constant([0]), first, axis)
     behind = op.Slice(x, op.Add(first, size), _constant([np.iinfo(np.int64).max]), axis)
     return op.Concat(before, src, behind, axis=dim)
+
+
+def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
+    """``aten.unfold`` of the last axis: overlapping pieces, copied in blocks of ``step`` where they fit into ``size``."""
+    if dimension not in (-1, len(x.shape) - 1):
+        raise MelismaError("only the last axis can be unfolded in an export")
+    length = op.Shape(x, start=-1)
+    count = op.Add(op.Div(op.Sub(length, _constant([size])), _constant([step])), _constant([1]))
+    if size % step:
+        starts = op.Mul(op.Range(_constant(0), op.Squeeze(count), _constant(1)), _constant(step))
+        index = op.Add(op.Unsqueeze(starts, _constant([1])), _constant(np.arange(size)[None]))
+        return op.Gather(x, index, axis=-1)
+    blocks = op.Add(count, _constant([size // step - 1]))
+    kept = op.Slice(x, _constant([0]), op.Mul(blocks, _constant([step])), _constant([-1]))
+    kept = op.Reshape(kept, op.Concat(op.Shape(x, end=-1), _constant([-1, step]), axis=0))
+    shifted = [
+        op.Slice(kept, _constant([block]), op.Add(count, _constant([block])), _constant([-2]))
+        for block in range(size // step)
+    ]
+    return op.Concat(*shifted, axis=-1)
 
 
 def sinh(x: Any) -> Any:
@@ -169,6 +189,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten._fft_r2c.default: real_fft,
         torch.ops.melisma.inverse_real_fft.default: inverse_real_fft,
         aten.slice_scatter.default: slice_scatter,
+        aten.unfold.default: unfold,
         aten.sinh.default: sinh,
         aten.cumsum.default: cumulative_sum,
     }
