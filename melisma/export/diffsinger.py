@@ -14,6 +14,7 @@ from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
 from melisma.interop.checkpoint import CONFIG
 from melisma.interop.loaded import LoadedModel
 from melisma.interop.state import COMMON, foreign_name
+from melisma.layers.weight_norm import split
 
 CHECKPOINT, NOTICE = "model.ckpt", "NOTICE.txt"
 _OVERTONES = 8
@@ -91,19 +92,10 @@ def state(generator: NsfHifigan) -> dict[str, Tensor]:
         foreign = foreign_name(name, COMMON)
         owner: nn.Module = parts[name.rpartition(".")[0]]
         if name.endswith(".weight") and getattr(owner, "is_normed", False):
-            gain, direction = _gain_and_direction(value)
-            weights[f"{foreign}_g"], weights[f"{foreign}_v"] = gain, direction
+            weights[f"{foreign}_g"], weights[f"{foreign}_v"] = split(value)
         else:
             weights[foreign] = value.clone()
     return weights
-
-
-def _gain_and_direction(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The norm of each row, as torch's own weight norm takes it, and the rows themselves."""
-    gain = torch.norm_except_dim(weight, 2, 0)
-    direction = weight.clone()
-    direction[gain.flatten() == 0] = 1.0  # a row of zeros has no direction; its gain of zero says it all
-    return gain, direction
 
 
 def write_checkpoint(loaded: LoadedModel, folder: Path) -> list[Path]:

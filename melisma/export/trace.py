@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from melisma.errors import MelismaError
 from melisma.export.graph import ExportGraph, GraphOptions
@@ -54,21 +54,35 @@ def trace(graph: ExportGraph, opset: int = DEFAULT_OPSET) -> Any:
     check_opset(opset)
     require("onnx")
     require("onnxscript")
-    from melisma.export.translations import translations
-
     size = sum(value.numel() * 4 for value in graph.state_dict().values())
     if size > LARGEST:
         raise MelismaError(f"{size / 1e9:.1f} GB of weights; a single ONNX file holds at most 2.1 GB in float32")
-    example = graph.example()
+    names, frames_axis = graph.names, 1 if graph.options.layout.frames_first else 2
+    return convert(
+        graph, graph.example(), graph.dynamic_shapes(), names, graph.options.layout.audio, frames_axis, opset
+    )
+
+
+def convert(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    dynamic_shapes: tuple[dict[int, Any], ...],
+    inputs: list[str],
+    output: str,
+    frames_axis: int,
+    opset: int = DEFAULT_OPSET,
+) -> Any:
+    """Trace a module whose forward takes ``*values``, see :func:`trace`; ``frames_axis`` is that of the first input."""
+    from melisma.export.translations import translations
+
     with torch.no_grad(), _quietly():
-        graph(*example)  # fills the caches of constants, which must not be filled while tracing
-        shapes = (graph.dynamic_shapes(),)
-        exported = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        module(*example)  # fills the caches of constants, which must not be filled while tracing
+        exported = torch.export.export(module, example, dynamic_shapes=(dynamic_shapes,), strict=False)
         _in_real_numbers(exported.graph_module)
         program = torch.onnx.export(
             exported,
-            input_names=graph.names,
-            output_names=[graph.options.layout.audio],
+            input_names=inputs,
+            output_names=[output],
             opset_version=opset,
             custom_translation_table=translations(),
             dynamo=True,
@@ -77,7 +91,7 @@ def trace(graph: ExportGraph, opset: int = DEFAULT_OPSET) -> Any:
         )
     assert program is not None
     model = _tidy(program.model)
-    _name_axes(model, frames_axis=1 if graph.options.layout.frames_first else 2)
+    _name_axes(model, frames_axis)
     return model
 
 
@@ -93,13 +107,12 @@ def _in_real_numbers(module: torch.fx.GraphModule) -> None:
     The inverse FFT becomes ours, and a complex number times a real one two products instead of four.
     """
     for node in list(module.graph.nodes):
+        replacement: torch.fx.Node | None = None
         with module.graph.inserting_before(node):
             if node.target is torch.ops.aten.fft_irfft.default:
                 replacement = _inverse(module, node)
             elif node.target is torch.ops.aten.mul.Tensor:
                 replacement = _scaled(module, node)
-            else:
-                continue
         if replacement is not None:
             node.replace_all_uses_with(replacement)
             module.graph.erase_node(node)
@@ -134,9 +147,7 @@ def _scaled(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node 
         return None
     spectrum, gain = factors if values[0].is_complex() else factors[::-1]
     pairs = _call(module, torch.ops.aten.view_as_real.default, spectrum)
-    scaled = _call(
-        module, torch.ops.aten.mul.Tensor, pairs, _call(module, torch.ops.aten.unsqueeze.default, gain, -1)
-    )
+    scaled = _call(module, torch.ops.aten.mul.Tensor, pairs, _call(module, torch.ops.aten.unsqueeze.default, gain, -1))
     return _call(module, torch.ops.aten.view_as_complex.default, scaled)
 
 
@@ -179,7 +190,7 @@ def _tidy(model: Any) -> Any:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without the exporter's warnings, which speak to its developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.__trace", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

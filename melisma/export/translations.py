@@ -135,7 +135,7 @@ def slice_scatter(x: Any, src: Any, dim: int = 0, start: Any = None, end: Any = 
 
 
 def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
-    """``aten.unfold`` of the last axis: overlapping pieces, copied in blocks of ``step`` where they fit into ``size``."""
+    """``aten.unfold`` of the last axis: overlapping pieces, copied in blocks of ``step`` where it divides ``size``."""
     if dimension not in (-1, len(x.shape) - 1):
         raise MelismaError("only the last axis can be unfolded in an export")
     length = op.Shape(x, start=-1)
