@@ -102,9 +102,10 @@ def build(generator: nn.Module, options: GraphOptions, opset: int = DEFAULT_OPSE
 
 
 def _in_real_numbers(module: torch.fx.GraphModule) -> None:
-    """Rewrite two operators on complex numbers, which the exporter's table does not reach.
+    """Rewrite the operators on complex numbers that the exporter lacks or writes badly; its table does not reach them.
 
-    The inverse FFT becomes ours, and a complex number times a real one two products instead of four.
+    The inverse FFT becomes ours, a complex number times a real one two products instead of four, and padding that of
+    both parts.
     """
     for node in list(module.graph.nodes):
         replacement: torch.fx.Node | None = None
@@ -113,6 +114,8 @@ def _in_real_numbers(module: torch.fx.GraphModule) -> None:
                 replacement = _inverse(module, node)
             elif node.target is torch.ops.aten.mul.Tensor:
                 replacement = _scaled(module, node)
+            elif node.target is torch.ops.aten.pad.default:
+                replacement = _padded(module, node)
         if replacement is not None:
             node.replace_all_uses_with(replacement)
             module.graph.erase_node(node)
@@ -132,11 +135,12 @@ def _inverse(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node
     if dim not in (-1, value.ndim - 1) or norm not in (None, "backward") or not whole:
         raise MelismaError("only an irfft of a whole spectrum along the last axis, as it is usual, can be exported")
     if value.is_complex():
-        pairs = _call(module, torch.ops.aten.view_as_real.default, spectrum)
+        pairs = _parts(module, spectrum)
     else:
-        zeros = _call(module, torch.ops.aten.zeros_like.default, spectrum)
-        pairs = _call(module, torch.ops.aten.stack.default, [spectrum, zeros], -1)
-    return _call(module, torch.ops.melisma.inverse_real_fft.default, pairs, points, result=result)
+        zeros = _call(module, value, torch.ops.aten.zeros_like.default, spectrum)
+        both = value.new_empty(*value.shape, 2)
+        pairs = _call(module, both, torch.ops.aten.stack.default, [spectrum, zeros], -1)
+    return _call(module, result, torch.ops.melisma.inverse_real_fft.default, pairs, points)
 
 
 def _scaled(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node | None:
@@ -146,16 +150,40 @@ def _scaled(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node 
     if len(factors) != 2 or values[0].is_complex() == values[1].is_complex():
         return None
     spectrum, gain = factors if values[0].is_complex() else factors[::-1]
-    pairs = _call(module, torch.ops.aten.view_as_real.default, spectrum)
-    scaled = _call(module, torch.ops.aten.mul.Tensor, pairs, _call(module, torch.ops.aten.unsqueeze.default, gain, -1))
-    return _call(module, torch.ops.aten.view_as_complex.default, scaled)
+    result = node.meta["val"]
+    column = _call(module, gain.meta["val"].unsqueeze(-1), torch.ops.aten.unsqueeze.default, gain, -1)
+    scaled = _call(module, torch.view_as_real(result), torch.ops.aten.mul.Tensor, _parts(module, spectrum), column)
+    return _call(module, result, torch.ops.aten.view_as_complex.default, scaled)
 
 
-def _call(module: torch.fx.GraphModule, target: Any, *arguments: Any, result: Any = None) -> torch.fx.Node:
-    """A new node, with the value that the exporter wants to know of each."""
+def _padded(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node | None:
+    """A complex tensor with zeros around it; None for real ones."""
+    spectrum, amounts, *rest = node.args
+    assert isinstance(spectrum, torch.fx.Node)
+    assert isinstance(amounts, list | tuple)
+    if not spectrum.meta["val"].is_complex():
+        return None
+    if rest or node.kwargs:
+        raise MelismaError("only zeros around a complex tensor can be exported")
+    result = node.meta["val"]
+    arguments = (_parts(module, spectrum), [0, 0, *amounts])
+    padded = _call(module, torch.view_as_real(result), torch.ops.aten.pad.default, *arguments)
+    return _call(module, result, torch.ops.aten.view_as_complex.default, padded)
+
+
+def _parts(module: torch.fx.GraphModule, spectrum: torch.fx.Node) -> torch.fx.Node:
+    """Real and imaginary part of a complex node along a last axis."""
+    value = torch.view_as_real(spectrum.meta["val"])
+    return _call(module, value, torch.ops.aten.view_as_real.default, spectrum)
+
+
+def _call(module: torch.fx.GraphModule, value: Tensor, target: Any, *arguments: Any) -> torch.fx.Node:
+    """A new node with its value's shape, which the exporter wants to know.
+
+    The value is a view of a known one: to compute it anew would settle the sizes that are to stay free.
+    """
     node = module.graph.call_function(target, arguments)
-    given = torch.fx.node.map_arg(arguments, lambda argument: argument.meta["val"])
-    node.meta["val"] = target(*given) if result is None else result
+    node.meta["val"] = value
     return node
 
 
