@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.errors import MelismaError
 from melisma.export.graph import ExportGraph, channels_of, shortest
-from melisma.inference.vocoder import NEUTRAL_HZ
 from melisma.source import Randomness
 
 TOLERANCE = 1e-4  # of the output's standard deviation

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from melisma.audio.f0_curve import NEUTRAL_HZ
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
 from melisma.inference.features import feature_channels
-from melisma.inference.vocoder import NEUTRAL_HZ
 from melisma.source import Randomness
 
 LONGEST = 1 << 17  # frames

@@ -1,6 +1,6 @@
 """What a checkpoint is, in words: ``melisma info``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from melisma.audio.mel import MelContract
@@ -54,9 +54,13 @@ def mel_in_words(mel: MelContract | None, channels: int | None) -> str:
     )
 
 
-def describe(path: str | Path) -> str:
-    """Several lines about the checkpoint at ``path``; errors as for :func:`melisma.interop.load_checkpoint`."""
-    return in_lines(facts(load_checkpoint(path)))
+def describe(path: str | Path, more: Callable[[LoadedModel], dict[str, str]] | None = None) -> str:
+    """Several lines about the checkpoint at ``path``; errors as for :func:`melisma.interop.load_checkpoint`.
+
+    ``more`` gives further labels and values.
+    """
+    loaded = load_checkpoint(path)
+    return in_lines(facts(loaded) | ({} if more is None else more(loaded)))
 
 
 def in_lines(values: Mapping[str, str]) -> str:

@@ -5,9 +5,8 @@ import pytest
 import torch
 from kinds import loaded
 
-from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.export.graph import ExportGraph, GraphOptions, filled_f0
-from melisma.inference.vocoder import NEUTRAL_HZ
 
 
 @pytest.mark.parametrize("seed", range(6))
