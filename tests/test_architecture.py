@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "export"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
@@ -37,9 +37,25 @@ GUESTS = {
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
+    "onnx": {"export"},
+    "onnx_ir": {"export"},
+    "onnxscript": {"export"},
 }
 # What a plain ``import melisma`` must not pay for.
-HEAVY = ("matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnxruntime", "pyworld")
+HEAVY = (
+    "matplotlib",
+    "librosa",
+    "scipy",
+    "pandas",
+    "pesq",
+    "mir_eval",
+    "rich",
+    "tyro",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "pyworld",
+)
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
