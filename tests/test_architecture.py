@@ -23,6 +23,7 @@ LEVELS = (
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
     ("layers",),
+    ("kernels",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
     ("config", "errors", "files"),

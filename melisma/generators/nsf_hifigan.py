@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
 from melisma.errors import MelismaError
+from melisma.generators.nsf_fast import packed
 from melisma.layers.activations import REACH, AntiAliased, Snake, SnakeBeta
 from melisma.layers.residual import RESIDUAL_BLOCKS, Leaky
 from melisma.layers.weight_norm import normed
@@ -147,11 +148,13 @@ class NsfHifiganConfig:
 class FinalLeaky(nn.Module):
     """Leaky ReLU before the last convolution."""
 
+    # The slope is 0.01 here and 0.1 everywhere else: HiFi-GAN left PyTorch's default standing, and every released
+    # checkpoint of this family was trained so.
+    slope = 0.01
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        # The slope is 0.01 here and 0.1 everywhere else: HiFi-GAN left PyTorch's default standing, and every released
-        # checkpoint of this family was trained so.
-        return F.leaky_relu(x, 0.01)
+        return F.leaky_relu(x, self.slope)
 
 
 class NsfHifigan(nn.Module):
@@ -231,6 +234,9 @@ class NsfHifigan(nn.Module):
             excitation = self.source(f0_hz, randomness).to(features.dtype)
         frames = features.shape[-1]
         x = self._condition(self.conv_pre(features), speaker, randomness)
+        fast = packed(self, features)
+        if fast is not None:
+            return fast(x.float(), excitation, frames)
         for stage in range(len(self.ups)):
             x = self._stage(x, stage, excitation, frames)
         x = self.conv_post(self.post_activation(x))
