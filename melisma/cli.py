@@ -88,15 +88,22 @@ def synth(
     command.run(features, f0, out, model, layout, mel_base, speaker, projections, seed, device)
 
 
-def info(model: Annotated[Positional[str], arg(metavar="MODEL")]) -> None:
+def info(model: Annotated[Positional[str], arg(metavar="MODEL")] = "", system: bool = False) -> None:
     """Say what a checkpoint is and whether it can be trusted.
 
     Args:
         model: a file, or the name of a shipped model.
+        system: say what this machine is and which kernels it takes, and why.
     """
     from melisma.commands import models as command
 
-    command.info(model)
+    if not (model or system):
+        print("error: info: name a model, or ask for --system", file=sys.stderr)
+        raise SystemExit(2)
+    if system:
+        command.system()
+    if model:
+        command.info(model)
 
 
 def convert(

@@ -4,11 +4,13 @@
 """
 
 import importlib.util
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -61,6 +63,15 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name, test in tests.items() if getattr(torch.cpu, test, missing)())
 
 
+def cpu_name() -> str:
+    """The CPU as its maker calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 @lru_cache(maxsize=1)
 def convolutions() -> Choice:
     """How the convolutions of a network that is only listened to are computed on a CPU."""
@@ -100,3 +111,13 @@ def bfloat16() -> Choice:
     if not convolutions().fast:
         return Choice("float32", False, convolutions().why)
     return Choice("bfloat16", True, f"this CPU has {' and '.join(found)}")
+
+
+def choices() -> dict[str, Choice]:
+    """All of them, by what they are about."""
+    return {
+        "convolutions": convolutions(),
+        "snake": snake(),
+        "snake on a GPU": gpu_snake(),
+        "precision auto": bfloat16(),
+    }
