@@ -17,24 +17,18 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from melisma.kernels.polynomials import DOUBLE_SINE, ROUND, SINE_SQUARED
+
 MARGIN = 3  # rows on either side of a block that its output depends on, once up and once down
 _BLOCK_VALUES = 8192  # values of a block: its five work arrays stay in the second-level cache
 _LEAST_ROWS = 64
-_ROUND = np.float32(1.5 * 2**23)  # added and taken away again, it rounds a float32 to whole numbers
+_ROUND = np.float32(ROUND)
 # Contraction to fused multiply-add only: reordering sums would undo the rounding trick.
 _FAST = frozenset({"contract"})
 
 
-def _fit(function: Callable[[np.ndarray], np.ndarray], degree: int) -> tuple[float, ...]:
-    """Coefficients of a polynomial in ``q`` on [0, 1/4] through Chebyshev nodes, lowest first."""
-    nodes = (1 + np.cos(np.pi * (np.arange(64) + 0.5) / 64)) / 8
-    series = np.polynomial.Chebyshev.fit(nodes, function(nodes), degree, domain=[0, 0.25])
-    return tuple(float(value) for value in series.convert(kind=np.polynomial.Polynomial).coef)
-
-
-# sin(pi r)^2 = q P(q) and sin(2 pi r) = r Q(q) with q = r^2, for r within half a cycle.
-_P = tuple(np.float32(v) for v in _fit(lambda q: np.sin(np.pi * np.sqrt(q)) ** 2 / q, 6))
-_Q = tuple(np.float32(v) for v in _fit(lambda q: np.sin(2 * np.pi * np.sqrt(q)) / np.sqrt(q), 6))
+_P = tuple(np.float32(value) for value in SINE_SQUARED)
+_Q = tuple(np.float32(value) for value in DOUBLE_SINE)
 _HALF = np.float32(0.5)
 
 
