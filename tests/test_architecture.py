@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "benchmarking"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
@@ -40,7 +40,10 @@ GUESTS = {
     "matplotlib": {"inference", "evaluation"},
 }
 # What a plain ``import melisma`` must not pay for.
-HEAVY = ("matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnxruntime", "pyworld")
+HEAVY = (
+    "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnxruntime", "pyworld",
+    "numba", "triton",
+)  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
