@@ -93,6 +93,14 @@ def snake() -> Choice:
 
 
 @lru_cache(maxsize=1)
+def projection() -> Choice:
+    """How the rounds of mel projection are computed on a CPU."""
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, "frames side by side, loops compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
 def gpu_snake() -> Choice:
     """How it is computed on a CUDA device."""
     if not torch.cuda.is_available():
@@ -118,6 +126,7 @@ def choices() -> dict[str, Choice]:
     return {
         "convolutions": convolutions(),
         "snake": snake(),
+        "mel projection": projection(),
         "snake on a GPU": gpu_snake(),
         "precision auto": bfloat16(),
     }

@@ -16,6 +16,7 @@ from torch import Tensor
 from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
 from melisma.audio.mel_bands import band_to_bin_weights, natural, spread_to_bins
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
+from melisma.kernels import projection as kernel
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -79,6 +80,8 @@ class MelProjection:
         if low is not None:
             spectrum = self.transform.spectrum(audio)
             audio = self.transform.audio(low.project(spectrum, self.wanted, gate, low_rounds))
+        if kernel.fused(audio) and self.mel.power == 1.0:
+            return _full_rounds(self.mel).run(audio, self.wanted, gate, rounds, MOMENTUM)
         return _accelerated(lambda ahead: self._round(ahead, gate), audio, rounds, MOMENTUM)
 
     def _round(self, audio: Tensor, gate: Tensor) -> Tensor:
@@ -167,7 +170,10 @@ class _LowBand:
             step = (target - self._mel_of(low)).clamp(-MAX_STEP, MAX_STEP) * gate
             return transform.audio(low * self._spread(step).exp())
 
-        audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
+        if kernel.fused(start) and mel.power == 1.0:
+            audio = _low_rounds(self).run(start, target, gate, rounds, LOW_BAND_MOMENTUM)
+        else:
+            audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
         change = transform.spectrum(audio - start) * factor
         return spectrum + F.pad(change[..., : self.bins], (0, spectrum.shape[-1] - self.bins))
 
@@ -187,3 +193,36 @@ class _LowBand:
         """Gains of the low bins, fading out towards the top of the band."""
         weights = band_to_bin_weights(self.mel, self.mel.n_fft, step.device, step.dtype)[: self.bands, : self.bins + 1]
         return step @ weights
+
+
+def _rounds(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> kernel.Rounds:
+    """The kernel's form of rounds at the sample rate divided by ``factor``."""
+    n_fft, hop_length = mel.n_fft // factor, mel.hop_length // factor
+    return kernel.Rounds(
+        hop_length=hop_length,
+        window=centred_hann(mel.win_length // factor, n_fft, filters),
+        left=odd_split(n_fft - hop_length)[0],
+        reflected=mel.pad_mode == "reflect",
+        filters=filters.T.contiguous(),
+        spread=kernel.neighbours(spread),
+        scale=float(factor),
+        epsilon=max(mel.magnitude_epsilon, 1e-14),
+        floor=mel.floor,
+        largest=MAX_STEP,
+    )
+
+
+@lru_cache(maxsize=8)
+def _full_rounds(mel: MelContract) -> kernel.Rounds:
+    with torch.inference_mode(False):
+        like = torch.zeros(0)
+        spread = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+        return _rounds(mel, filterbank(mel, like)[:, : _heard_bins(mel)], spread, 1)
+
+
+@lru_cache(maxsize=8)
+def _low_rounds(low: _LowBand) -> kernel.Rounds:
+    with torch.inference_mode(False):
+        like, bins = torch.zeros(0), low.bins + 1
+        spread = band_to_bin_weights(low.mel, low.mel.n_fft, like.device, like.dtype)[: low.bands, :bins]
+        return _rounds(low.mel, filterbank(low.mel, like)[: low.bands, :bins], spread, low.factor)
