@@ -23,9 +23,9 @@ LEVELS = (
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
     ("layers",),
-    ("kernels",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
+    ("kernels",),
     ("config", "errors", "files"),
 )
 RANK = {part: -index for index, level in enumerate(LEVELS) for part in level}

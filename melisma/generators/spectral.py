@@ -255,7 +255,9 @@ class Analytic(nn.Module):
         if masks.pulse_angle is None:
             voiced = excitation.pulses * magnitude
         else:
-            voiced = excitation.pulses * torch.polar(magnitude, masks.pulse_angle)
+            # Not torch.polar: that takes three times as long as cosine and sine on their own.
+            real, imaginary = magnitude * masks.pulse_angle.cos(), magnitude * masks.pulse_angle.sin()
+            voiced = excitation.pulses * torch.complex(real, imaginary)
         spectrum = voiced + noise * masks.noise_log.exp()
         n_fft, hop = self.config.n_fft, self.config.mask_hop
         frames = torch.fft.irfft(spectrum) * hann(n_fft, magnitude) * (8 * hop / (3 * n_fft))

@@ -76,6 +76,28 @@ class Rounds:
         return out
 
 
+def local_mean(values: Tensor, width: Tensor) -> Tensor:
+    """Mean around every value of a row, over a width of that row, in whole values and parts of them.
+
+    Args:
+        values: ``(batch, rows, columns)`` for which :func:`fused` holds.
+        width: ``(batch, rows)``, above 0.
+
+    Returns:
+        like ``values``; sums are double precision.
+    """
+    flat = values.reshape(-1, values.shape[-1]).contiguous()
+    widths = width.reshape(-1).double().contiguous()
+    out = torch.empty_like(flat)
+
+    def part(first: int, stop: int) -> None:
+        given = (flat[first:stop].numpy(), widths[first:stop].numpy(), out[first:stop].numpy())
+        _numba().local_means(*given)
+
+    workers.run([partial(part, *rows) for rows in workers.stretches(flat.shape[0], _LEAST_FRAMES, flat.shape[0])])
+    return out.reshape(values.shape)
+
+
 class _Clip:
     """The buffers of one clip. They run from the first frame's first sample to the last one's last."""
 

@@ -83,3 +83,21 @@ def add_up(frames, window, weight, hop_length, first, stop, momentum, audio, ahe
             new = total[i] * own[i]
             total[i] = new + momentum * (new - last[i])
             last[i] = new
+
+
+@_compiled
+def local_means(values, width, out):  # type: ignore[no-untyped-def]
+    """Means of ``width[row]`` values around every value of a row; between values linear, cut at the ends."""
+    count = values.shape[1]
+    total = np.zeros(count + 1)
+    for f in range(values.shape[0]):
+        row, target = values[f], out[f]
+        for b in range(count):
+            total[b + 1] = total[b] + row[b]
+        half = width[f] / 2.0
+        for b in range(count):
+            low, high = max(b + 0.5 - half, 0.0), min(b + 0.5 + half, float(count))
+            below, above = min(int(low), count - 1), min(int(high), count - 1)
+            start = total[below] + (total[below + 1] - total[below]) * (low - below)
+            end = total[above] + (total[above + 1] - total[above]) * (high - above)
+            target[b] = (end - start) / (high - low)

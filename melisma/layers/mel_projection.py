@@ -78,8 +78,10 @@ class MelProjection:
         """
         low = _LowBand.of(self.mel) if low_rounds else None
         if low is not None:
-            spectrum = self.transform.spectrum(audio)
-            audio = self.transform.audio(low.project(spectrum, self.wanted, gate, low_rounds))
+            # The inverse is linear: only the change has to go back.
+            audio = audio + self.transform.audio(
+                low.change(self.transform.spectrum(audio), self.wanted, gate, low_rounds)
+            )
         if kernel.fused(audio) and self.mel.power == 1.0:
             return _full_rounds(self.mel).run(audio, self.wanted, gate, rounds, MOMENTUM)
         return _accelerated(lambda ahead: self._round(ahead, gate), audio, rounds, MOMENTUM)
@@ -114,7 +116,7 @@ class _Transform:
         return spectra(padded, self.n_fft, self.hop_length, self.win_length)
 
     def audio(self, spectrum: Tensor) -> Tensor:
-        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`."""
+        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`; bins that are not given are 0."""
         frames = spectrum.shape[1]
         window = centred_hann(self.win_length, self.n_fft, spectrum.real)
         weight = overlap_add(window.square().expand(1, frames, self.n_fft), self.hop_length).clamp(min=1e-3)
@@ -158,8 +160,8 @@ class _LowBand:
         """Bins that the low band has."""
         return self.mel.n_fft // (2 * self.factor)
 
-    def project(self, spectrum: Tensor, wanted: Tensor, gate: Tensor, rounds: int) -> Tensor:
-        """Rounds on the lowest bins of a full spectrum; returns the full spectrum with them changed."""
+    def change(self, spectrum: Tensor, wanted: Tensor, gate: Tensor, rounds: int) -> Tensor:
+        """Rounds on the lowest bins of a full spectrum; returns by how much these change."""
         mel, factor = self.mel, self.factor
         transform = _Transform(mel.n_fft // factor, mel.hop_length // factor, mel.win_length // factor, mel.pad_mode)
         start = transform.audio(self._cut(spectrum))
@@ -174,8 +176,7 @@ class _LowBand:
             audio = _low_rounds(self).run(start, target, gate, rounds, LOW_BAND_MOMENTUM)
         else:
             audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
-        change = transform.spectrum(audio - start) * factor
-        return spectrum + F.pad(change[..., : self.bins], (0, spectrum.shape[-1] - self.bins))
+        return (transform.spectrum(audio - start) * factor)[..., : self.bins]
 
     def _cut(self, spectrum: Tensor) -> Tensor:
         """The lowest bins, scaled to the lower rate, with a silent last one."""

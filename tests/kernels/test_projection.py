@@ -7,7 +7,7 @@ import torch
 
 from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.kernels import choice
-from melisma.kernels.projection import fused, neighbours
+from melisma.kernels.projection import fused, local_mean, neighbours
 from melisma.layers.mel_projection import MelProjection
 
 pytest.importorskip("numba")
@@ -70,3 +70,21 @@ def test_neighbours_are_the_matrix() -> None:
         again[band, b] += weights[0, b]
         again[band + 1, b] += weights[1, b]
     assert torch.equal(again[:3], dense)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 50])
+def test_local_means_are_those_of_the_plain_code(columns: int) -> None:
+    drawing = torch.Generator().manual_seed(columns)
+    values = torch.rand(2, 130, columns, generator=drawing)
+    width = (
+        1 + (columns / 2 - 1) * torch.rand(2, 130, generator=drawing).clamp(min=0)
+        if columns > 1
+        else torch.ones(2, 130)
+    )
+    found = local_mean(values, width)
+    steps = torch.arange(1000) / 1000
+    for row, wide, means in zip(values.reshape(-1, columns), width.flatten(), found.reshape(-1, columns), strict=True):
+        middle = columns // 2
+        position = (middle + 0.5 - wide / 2) + steps * wide
+        near = position[(position >= 0) & (position < columns)]
+        assert means[middle] == pytest.approx(float(row[near.long()].mean()), abs=2e-2)
