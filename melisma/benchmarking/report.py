@@ -1,6 +1,7 @@
 """Which measurements are made, and the tables that they become."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -142,8 +143,12 @@ def measure(plan: Plan, progress: Callable[[float], None] = lambda done: None) -
 
 
 def machine() -> list[str]:
-    """What this machine is, in lines."""
+    """What this machine is, in lines, and how busy: on a busy one only the ratios mean much."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    busy = "busy with other work: trust the ratios only" if load > cores + 1 else "not busy with other work"
     return [
+        f"{cores} cores, load average {load:.1f} at the end: {busy}",
         f"{choice.cpu_name()} ({', '.join(choice.cpu_features()) or 'no features of use'}), torch {torch.__version__}, "
         f"{date.today().isoformat()}",
         *(f"{what}: {chosen.path} ({chosen.why})" for what, chosen in choice.choices().items()),
