@@ -23,6 +23,7 @@ def fused(audio: Tensor) -> bool:
         choice.projection().fast
         and choice.kernels_allowed()
         and type(audio) is Tensor
+        and audio.numel() > 0
         and audio.device.type == "cpu"
         and audio.dtype == torch.float32
         and not (audio.requires_grad and torch.is_grad_enabled())

@@ -63,6 +63,8 @@ def run(tasks: Sequence[Callable[[], None]]) -> None:
 
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:
     """Cut ``length`` into even parts of at most ``most``, and enough for every worker unless below ``least``."""
+    if length == 0:
+        return []
     count = max(-(-length // most), min(torch.get_num_threads(), length // least), 1)
     workers = torch.get_num_threads()
     if count > workers:
