@@ -65,6 +65,8 @@ class Recordings:
         inputs: Inputs = {"features": features, "f0_hz": f0_hz, "speaker": speaker}
         for field in fields(Randomness):
             inputs[field.name] = None if randomness is None else getattr(randomness, field.name)
+        inputs |= {name: value for name, value in settings.items() if isinstance(value, Tensor)}
+        settings = {name: value for name, value in settings.items() if name not in inputs}
         key = _key(generator, inputs, settings)
         if key in self.seen and key not in self.made and key not in self.failed and len(self.made) < _MOST_SHAPES:
             self._record(key, generator, inputs, settings)
@@ -89,15 +91,17 @@ class Recordings:
 
 
 def _key(generator: Any, inputs: Inputs, settings: dict[str, Any]) -> Any:
-    shapes = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs.values())
+    shapes = tuple((name, None if x is None else (x.shape, x.dtype)) for name, x in inputs.items())
     weights = tuple(weight.data_ptr() for weight in generator.parameters())
     return shapes, tuple(sorted(settings.items())), torch.is_autocast_enabled("cuda"), weights
 
 
 def _forward(generator: Any, inputs: Inputs, settings: dict[str, Any]) -> Tensor:
     draws = {field.name: inputs[field.name] for field in fields(Randomness)}
-    given = {**settings, "randomness": Randomness(**draws)} if any(v is not None for v in draws.values()) else settings
-    return generator(inputs["features"], inputs["f0_hz"], inputs["speaker"], **given)
+    others = {name: value for name, value in inputs.items() if name not in draws}
+    if any(drawn is not None for drawn in draws.values()):
+        return generator(**others, **settings, randomness=Randomness(**draws))
+    return generator(**others, **settings)
 
 
 _recordings: WeakKeyDictionary[nn.Module, Recordings] = WeakKeyDictionary()

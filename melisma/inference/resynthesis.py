@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
 from melisma.audio.io import ResampleStream
@@ -54,7 +55,7 @@ class Plan:
         input_f0_hz: ``(input frames,)`` as found or given.
         f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
         loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
-        matched: the mel is of the pitch that is sung for certain: F0 was found here. A given curve may be another one.
+        found: F0 was found here, so the mel is of the pitch that is sung; a given curve may be another.
     """
 
     frames: int
@@ -62,7 +63,7 @@ class Plan:
     input_f0_hz: np.ndarray
     f0_hz: np.ndarray
     loud: np.ndarray
-    matched: bool
+    found: bool
 
 
 def check_recording(channels: int, samples: int, sample_rate: int, what: str) -> None:
@@ -172,13 +173,15 @@ def _at_model_rate(
             yield np.zeros((source.channels, min(1024, planned.frames - start) * hop), dtype=np.float32)
         return
     f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
+    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
+    trust = features.trust(planned.f0_hz) if planned.found else None
     request = Request(
         frames=planned.frames,
-        features=RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz),
+        features=features,
         f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
         seed=settings.seed,
         projections=vocoder.check_projections(settings.projections),
-        matched=planned.matched,
+        trust=None if trust is None else torch.from_numpy(trust).expand(source.channels, -1),
     )
     frame = 0
     for samples in render(vocoder.generator, request, vocoder.precision):
