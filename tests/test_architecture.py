@@ -18,13 +18,14 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation", "export"),
+    ("training", "evaluation", "export", "benchmarking"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data"),
     ("layers",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
+    ("kernels",),
     ("config", "errors", "files"),
 )
 RANK = {part: -index for index, level in enumerate(LEVELS) for part in level}
@@ -43,19 +44,9 @@ GUESTS = {
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
-    "matplotlib",
-    "librosa",
-    "scipy",
-    "pandas",
-    "pesq",
-    "mir_eval",
-    "rich",
-    "tyro",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "pyworld",
-)
+    "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnx", "onnxscript", "onnxruntime",
+    "pyworld", "numba", "triton",
+)  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
