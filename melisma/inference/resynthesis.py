@@ -176,23 +176,6 @@ def mel_frames(source: Source, mel: MelContract, first: int, last: int, speed: f
     return log_mel(torch.from_numpy(gathered.reshape(source.channels, -1)), alone)
 
 
-def _feature_reader(
-    source: Source, mel: MelContract, settings: Settings, planned: Plan
-) -> Callable[[int, int], Tensor]:
-    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
-
-    def features(first: int, last: int) -> Tensor:
-        return mel_frames(source, mel, first, last, settings.speed)
-
-    if settings.formant_semitones == 0:
-        return features
-    # The formants are read between the harmonics that these features have: the recording's, at this speed.
-    heard = planned.input_f0_hz
-    if settings.speed != 1.0:
-        heard = resample_curve(heard, 1.0, settings.speed, planned.frames)
-    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
-
-
 def _frames_alone(mel: MelContract) -> MelContract:
     return dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
 
@@ -245,6 +228,23 @@ def _at_model_rate(
         yield samples * _gate(planned.loud, frame, frame + count, hop)
         frame += count
         progress(_F0_SHARE + (1.0 - _F0_SHARE) * frame / planned.frames)
+
+
+def _feature_reader(
+    source: Source, mel: MelContract, settings: Settings, planned: Plan
+) -> Callable[[int, int], Tensor]:
+    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
+
+    def features(first: int, last: int) -> Tensor:
+        return mel_frames(source, mel, first, last, settings.speed)
+
+    if settings.formant_semitones == 0:
+        return features
+    # The formants are read between the harmonics that these features have: the recording's, at this speed.
+    heard = planned.input_f0_hz
+    if settings.speed != 1.0:
+        heard = resample_curve(heard, 1.0, settings.speed, planned.frames)
+    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
 
 
 def _gate(loud: np.ndarray, first: int, last: int, hop: int) -> np.ndarray:
