@@ -13,7 +13,6 @@ from melisma.errors import MelismaError
 if TYPE_CHECKING:
     import uvicorn
 
-TOKEN_VARIABLE = "MELISMA_TOKEN"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets")
 _SHUTDOWN_SECONDS = 5
 _LARGEST_MESSAGE = 1 << 20
@@ -36,7 +35,7 @@ def run(
     if missing:
         raise MelismaError(f"the service needs {', '.join(missing)}; install its extra: pip install 'melisma[serve]'")
     from melisma.web import Settings, create_app
-    from melisma.web.settings import named_models
+    from melisma.web.settings import TOKEN_VARIABLE, named_models
 
     settings = Settings(
         host=host,
