@@ -2,10 +2,10 @@
 
     python benchmarks/service_fuzz.py [--minutes 5] [--skip-schemathesis]
 
-It starts ``melisma serve`` with its usual limits, sends the corpus of tests/web/upload_corpus.py (8 hours of silence, an
-archive that unpacks to 8 GB, ...), then good files with random damage until the time is over, then runs schemathesis.
-It fails on any answer of 500 or more, when a file is left in the service's folder of temporary files, when a process
-is, or when the service is gone.
+It starts ``melisma serve`` with its usual limits, sends the corpus of tests/web/upload_corpus.py (8 hours of silence,
+an archive that unpacks to 8 GB, ...), then good files with random damage until the time is over, then runs
+schemathesis. It fails on any answer of 500 or more, when a file is left in the service's folder of temporary files,
+when a process is, or when the service is gone.
 """
 
 import argparse
