@@ -71,6 +71,8 @@ AudioFormat = Annotated[Format, Form(alias="format", description="Of the answer.
 @router.get("/models", responses={status: ERRORS[status] for status in (401, 403)})
 async def models(service: TheService) -> list[ModelInfo]:
     """The models of this service; the first one sings where a request names none."""
+    if service.models.loaded:  # no reason to wait behind those that sing
+        return service.models.describe()
     async with service.core():
         return await service.work(lambda progress: service.models.describe())
 
