@@ -13,13 +13,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from melisma.errors import MelismaError
-from melisma.web import health, rest
+from melisma.web import health, rest, stream
 from melisma.web.door import Door, refusal
 from melisma.web.service import ClientLeftError, Service
 from melisma.web.settings import Settings
 
 # What the application answers; a line here is a part of it. Static files: address -> folder.
-ROUTERS: list[APIRouter] = [health.router, rest.router]
+ROUTERS: list[APIRouter] = [health.router, rest.router, stream.router]
 STATIC: dict[str, Path] = {}
 
 _DESCRIPTION = """A neural vocoder for singing: recordings sung again under edits of their pitch, audio from features.
