@@ -21,7 +21,7 @@ LEVELS = (
     ("training", "evaluation", "export", "benchmarking"),
     ("inference",),
     ("interop",),
-    ("generators", "discriminators", "losses", "f0", "data"),
+    ("generators", "discriminators", "losses", "f0", "data", "editing"),
     ("layers",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
@@ -41,11 +41,18 @@ GUESTS = {
     "onnx": {"export"},
     "onnx_ir": {"export"},
     "onnxscript": {"export"},
+    "mido": {"editing"},
+    "av": {"audio"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web", "commands"},
+    "prometheus_client": {"web"},
+    "ray": {"web"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
     "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnx", "onnxscript", "onnxruntime",
-    "pyworld", "numba", "triton",
+    "pyworld", "numba", "triton", "fastapi", "mido", "av",
 )  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
