@@ -1,5 +1,6 @@
 """Long input in pieces: every piece with real context on both sides, so that the result equals the whole."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -80,16 +81,30 @@ def render(
     Yields:
         ``(batch, samples)`` float32, one piece after the other.
     """
-    device = next((tensor.device for tensor in generator.parameters()), torch.device("cpu"))
-    device = next((tensor.device for tensor in generator.buffers()), device)
-    hop = generator.hop_length
-    piece_frames = max(1, round(piece_seconds * generator.sample_rate / hop))
-    f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
+    piece_frames = max(1, round(piece_seconds * generator.sample_rate / generator.hop_length))
+    if request.f0_hz is not None:
+        request = dataclasses.replace(request, f0_hz=request.f0_hz.to(_device(generator)))
     for piece in cut(request.frames, piece_frames, halo_frames(generator, request.projections)):
-        with torch.inference_mode(), _autocast(device, precision):
-            audio = _forward(generator, request, piece, f0_hz, device)
-        kept = audio[:, 0, (piece.start - piece.first) * hop : (piece.stop - piece.first) * hop]
-        yield kept.float().cpu().numpy()
+        yield render_piece(generator, request, piece, precision)
+
+
+def render_piece(generator: Any, request: Request, piece: Piece, precision: Precision = "float32") -> np.ndarray:
+    """Synthesise one piece of a request; see :func:`render`.
+
+    Returns:
+        ``(batch, (piece.stop - piece.start) * hop_length)`` float32.
+    """
+    hop, device = generator.hop_length, _device(generator)
+    f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
+    with torch.inference_mode(), _autocast(device, precision):
+        audio = _forward(generator, request, piece, f0_hz, device)
+    kept = audio[:, 0, (piece.start - piece.first) * hop : (piece.stop - piece.first) * hop]
+    return kept.float().cpu().numpy()
+
+
+def _device(generator: Any) -> torch.device:
+    device = next((tensor.device for tensor in generator.parameters()), torch.device("cpu"))
+    return next((tensor.device for tensor in generator.buffers()), device)
 
 
 def _autocast(device: torch.device, precision: Precision) -> Any:
