@@ -21,7 +21,7 @@ LEVELS = (
     ("training", "evaluation"),
     ("inference",),
     ("interop",),
-    ("generators", "discriminators", "losses", "f0", "data"),
+    ("generators", "discriminators", "losses", "f0", "data", "editing"),
     ("layers",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),

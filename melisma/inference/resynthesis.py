@@ -16,6 +16,7 @@ from torch import Tensor
 from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
 from melisma.audio.io import ResampleStream
 from melisma.audio.mel import MelContract, log_mel
+from melisma.editing.formants import FARTHEST, warp_formants
 from melisma.errors import MelismaError
 from melisma.inference.pieces import Request, render
 from melisma.inference.pitch import f0_of_source
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from melisma.inference.vocoder import Vocoder
 
 Progress = Callable[[float], None]
+Edit = Callable[[np.ndarray], np.ndarray]  # F0 of the recording -> F0 to sing, the same number of frames
 
 SILENT_PEAK = 1e-6  # -120 dB: digital silence, and what a resampler leaves of it
 QUIET_RMS = 1e-4  # -80 dB: nothing is turned up to, or from, below this level
@@ -44,6 +46,7 @@ class Settings:
     seed: int = 0
     projections: int | None = None
     f0_method: str | None = None
+    formant_semitones: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,21 @@ def check_settings(settings: Settings) -> None:
         raise MelismaError(f"speed {settings.speed:g} is outside 0.1 to 10; 1 keeps the tempo, 2 is twice as fast")
     if settings.projections is not None and settings.projections < 0:
         raise MelismaError(f"projections {settings.projections} is negative; 0 turns them off")
+    if not abs(settings.formant_semitones) <= FARTHEST:
+        raise MelismaError(
+            f"formants {settings.formant_semitones:g} are outside -12 to 12 semitones; choose a smaller shift"
+        )
 
 
-def plan(vocoder: "Vocoder", source: Source, settings: Settings, f0_hz: np.ndarray | None, progress: Progress) -> Plan:
-    """Read the source once (twice to find F0) and settle pitch, length and silence."""
+def plan(
+    vocoder: "Vocoder",
+    source: Source,
+    settings: Settings,
+    f0_hz: np.ndarray | None,
+    progress: Progress,
+    edit: Edit | None = None,
+) -> Plan:
+    """Read the source once (twice to find F0), edit the F0, and settle pitch, length and silence."""
     mel = required_mel(vocoder)
     hop, rate = mel.hop_length, mel.sample_rate
     peaks, downmix = hop_peaks(source, hop)
@@ -99,11 +113,16 @@ def plan(vocoder: "Vocoder", source: Source, settings: Settings, f0_hz: np.ndarr
         else:
             f0_hz = f0_of_source(source, mel, settings.f0_method, downmix, lambda done: progress(_F0_SHARE * done))
     f0_hz = _fitted(check_f0(f0_hz, rate), frames_in)
+    edited = f0_hz if edit is None else _edited(f0_hz, edit, rate)
     native = source.native_samples if settings.speed == 1.0 else max(1, round(source.native_samples / settings.speed))
     frames = max(1, math.ceil(source.samples / settings.speed / hop)) if settings.speed != 1.0 else frames_in
-    sung = f0_hz if settings.speed == 1.0 else resample_curve(f0_hz, 1.0, settings.speed, frames)
+    sung = edited if settings.speed == 1.0 else resample_curve(edited, 1.0, settings.speed, frames)
     sung = check_f0(shift_semitones(sung, settings.shift_semitones), rate, what="F0 after the shift")
     return Plan(frames, native, f0_hz, sung, _loud_frames(peaks, frames, mel, settings.speed))
+
+
+def _edited(f0_hz: np.ndarray, edit: Edit, rate: int) -> np.ndarray:
+    return _fitted(check_f0(edit(f0_hz), rate, what="F0 after the edits"), len(f0_hz))
 
 
 def required_mel(vocoder: "Vocoder") -> MelContract:
@@ -157,6 +176,23 @@ def mel_frames(source: Source, mel: MelContract, first: int, last: int, speed: f
     return log_mel(torch.from_numpy(gathered.reshape(source.channels, -1)), alone)
 
 
+def _feature_reader(
+    source: Source, mel: MelContract, settings: Settings, planned: Plan
+) -> Callable[[int, int], Tensor]:
+    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
+
+    def features(first: int, last: int) -> Tensor:
+        return mel_frames(source, mel, first, last, settings.speed)
+
+    if settings.formant_semitones == 0:
+        return features
+    # The formants are read between the harmonics that these features have: the recording's, at this speed.
+    heard = planned.input_f0_hz
+    if settings.speed != 1.0:
+        heard = resample_curve(heard, 1.0, settings.speed, planned.frames)
+    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
+
+
 def _frames_alone(mel: MelContract) -> MelContract:
     return dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
 
@@ -198,7 +234,7 @@ def _at_model_rate(
     f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
     request = Request(
         frames=planned.frames,
-        features=lambda first, last: mel_frames(source, mel, first, last, settings.speed),
+        features=_feature_reader(source, mel, settings, planned),
         f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
         seed=settings.seed,
         projections=vocoder.check_projections(settings.projections),
