@@ -76,8 +76,7 @@ class Clip:
         values = mel_frames(self.source, self.mel, first, last, speed)
         if formant_semitones == 0:
             return values
-        f0_hz = self.at_speed(self.f0_hz, speed)[first:last]
-        return warp_formants(values, self.mel, formant_semitones, f0_hz)
+        return warp_formants(values, self.mel, formant_semitones, self.at_speed(self.f0_hz, speed), first)
 
     def at_speed(self, f0_hz: np.ndarray, speed: float) -> np.ndarray:
         """A curve of the recording at the frames of a result that plays ``speed`` times as fast."""

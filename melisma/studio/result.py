@@ -11,7 +11,7 @@ from melisma.audio.io import resample
 from melisma.editing import Edits, apply
 from melisma.inference.pieces import Piece, Request, halo_frames, render_piece
 from melisma.studio.clip import Clip
-from melisma.studio.zones import Zone, cut_zone, fade_gain, find_zones, in_listening_order
+from melisma.studio.zones import FIRST_FRAMES, Zone, cut_zone, fade_gain, find_zones, in_listening_order
 
 _AS_RECORDED = -1.0
 _UNKNOWN = np.nan
@@ -212,6 +212,11 @@ class Result:
         if task.ends_zone:
             zone = slice(task.zone.start, task.zone.stop)
             self._shown[zone] = self._wanted[zone]
+
+    def warm_up(self) -> None:
+        """Let the model sing a moment for nothing: the first call of a model is much slower than those after it."""
+        stop = min(self.frames, FIRST_FRAMES)
+        self._make(Task(Zone(0, stop, 0, 0), 0, stop, True), self._request())
 
     def wait(self, generation: int, seen: int, seconds: float) -> None:
         """Wait until there is news beyond the first ``seen`` of a generation, or another generation, or time is up."""

@@ -168,6 +168,7 @@ class Store:
             clip = Clip(native, native_rate, self._load(session.model), f0_hz, progress)
             result = Result(clip, everything)
             result.set_edits(edits)
+            result.warm_up()
             session.result, session.loading = result, 1.0
         except MelismaError as error:
             session.error = str(error)

@@ -1,0 +1,1 @@
+"""The web: the studio page and its API."""
