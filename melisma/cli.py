@@ -160,6 +160,35 @@ def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo
     run(folder, speak=not singer)
 
 
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
+    model: tuple[str, ...] = ("melisma-44k", "analytic"),
+    workers: int | None = None,
+    queue: int = 16,
+    max_seconds: float = 900.0,
+    device: str = "cpu",
+    browser: bool = True,
+) -> None:
+    """Serve the studio and the vocoder on this machine, and open the browser.
+
+    Args:
+        host: address to listen on; any but this machine's own needs a token.
+        port: 0 takes a free one.
+        token: what requests must carry; better given as MELISMA_TOKEN, where other users do not see it.
+        model: shipped models and checkpoints that requests may name; the first is the default.
+        workers: requests worked on at once, each on one thread; one a core.
+        queue: requests that may wait; more are told to come back.
+        max_seconds: of a recording.
+        device: auto, cpu or cuda.
+        browser: open the page.
+    """
+    from melisma.commands import serve as command
+
+    command.run(host, port, token, model, workers, queue, max_seconds, device, browser)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resynth": resynth,
     "synth": synth,
@@ -167,6 +196,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "evaluate": evaluate,
     "train": train,
+    "serve": serve,
     "demo": demo,
 }
 

@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "studio"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data", "editing"),
@@ -37,9 +37,27 @@ GUESTS = {
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
+    "mido": {"editing"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web", "commands"},
+    "prometheus_client": {"web"},
 }
 # What a plain ``import melisma`` must not pay for.
-HEAVY = ("matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnxruntime", "pyworld")
+HEAVY = (
+    "matplotlib",
+    "librosa",
+    "scipy",
+    "pandas",
+    "pesq",
+    "mir_eval",
+    "rich",
+    "tyro",
+    "onnxruntime",
+    "pyworld",
+    "fastapi",
+    "mido",
+)
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -10,10 +10,10 @@ from melisma.audio.f0_curve import resample_curve
 from melisma.audio.mel import MelContract, log_mel
 from melisma.editing import find_notes, warp_formants
 from melisma.editing.notes import Note
-from melisma.inference.vocoder import Vocoder
 from melisma.inference.pitch import f0_of_source
 from melisma.inference.resynthesis import check_recording, mel_frames, required_mel
 from melisma.inference.sources import ArraySource, hop_peaks
+from melisma.inference.vocoder import Vocoder
 
 SILENT_PEAK = 1e-6
 PICTURE_RANGE = 8.0  # natural log units (70 dB) from the loudest band down to black

@@ -57,7 +57,12 @@ class Comparison:
     def audio(self, side: int) -> np.ndarray:
         """``(channels, samples)`` of one side at the rate and the level of the recording."""
         made = self.results[side].native_audio()
-        return made * level_gains(level_of(self.clip.native, self.clip.native_rate), level_of(made, self.clip.native_rate))[:, None]
+        return (
+            made
+            * level_gains(level_of(self.clip.native, self.clip.native_rate), level_of(made, self.clip.native_rate))[
+                :, None
+            ]
+        )
 
     def download(self) -> bytes:
         """A zip with the recording, both sides, their spectrograms and what was done."""

@@ -131,7 +131,13 @@ def open_session(content: bytes, most_bytes: int) -> SavedSession:
         raise MelismaError(f"{wrong} that can be trusted: its F0 holds values that no voice has")
     edits = read_edits(json.dumps(saved.edits), "the session's edits")
     return SavedSession(
-        saved.name, saved.model, saved.everything, edits, (curve, saved.f0_step_s), recording, Path(recordings[0]).suffix
+        saved.name,
+        saved.model,
+        saved.everything,
+        edits,
+        (curve, saved.f0_step_s),
+        recording,
+        Path(recordings[0]).suffix,
     )
 
 

@@ -33,7 +33,6 @@ class Limits:
         sessions: open at the same time.
         seconds: of one recording.
         total_seconds: of all channels of all recordings together; a second takes about 0.8 MB.
-        upload_bytes: of one upload.
         idle_seconds: after which a session that nobody asked for is forgotten.
         grace_seconds: after which it may have to go for a new one.
     """
@@ -41,7 +40,6 @@ class Limits:
     sessions: int = 8
     seconds: float = 600.0
     total_seconds: float = 2400.0
-    upload_bytes: int = 128 << 20
     idle_seconds: float = 3600.0
     grace_seconds: float = 120.0
 
@@ -96,7 +94,6 @@ class Store:
         self._stopped = False
         self._loader = ThreadPoolExecutor(1, "studio-analysis")
         self._singer = threading.Thread(target=self._sing, name="studio-singer", daemon=True)
-        self._singer.start()
 
     def open(
         self,
@@ -127,6 +124,8 @@ class Store:
         session = Session(name, model, seconds * len(native))
         with self._lock:
             self._make_room(session.seconds)
+            if not self._singer.is_alive():
+                self._singer.start()
             self._sessions[session.id] = session
         self._loader.submit(self._analyse, session, native, native_rate, edits or Edits(), everything, f0_hz)
         return session
@@ -256,7 +255,8 @@ class Store:
         self._stopped = True
         self._wake.set()
         self._loader.shutdown(wait=False, cancel_futures=True)
-        self._singer.join(timeout=10.0)
+        if self._singer.is_alive():
+            self._singer.join(timeout=10.0)
         with self._lock:
             for session in list(self._sessions.values()):
                 self._forget(session)

@@ -6,7 +6,7 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 STATIC = Path(__file__).parent / "static"
@@ -14,7 +14,7 @@ MOUNT = "/studio"
 _NONCE = b"__NONCE__"  # where index.html wants the nonce of the style that the waveform view adds
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 
-router = APIRouter(prefix=MOUNT, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def security_headers(nonce: str) -> dict[str, str]:
     }
 
 
-@router.get("/")
+@router.get(f"{MOUNT}/")
 def page() -> Response:
     """The page itself."""
     nonce = secrets.token_urlsafe(16)
@@ -62,13 +62,14 @@ def page() -> Response:
     return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
 
-@router.get("")
-def without_slash() -> Response:
-    """To the page."""
+@router.get("/")
+@router.get(MOUNT)
+def home() -> Response:
+    """Lead to the page."""
     return RedirectResponse(f"{MOUNT}/")
 
 
-@router.get("/static/{name:path}")
+@router.get(f"{MOUNT}/static/{name:path}")
 def static(name: str, request: Request) -> Response:
     """A file of the page."""
     if name not in files() or name == "index.html":
@@ -79,12 +80,3 @@ def static(name: str, request: Request) -> Response:
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=kind, headers=headers)
-
-
-def attach_page(app: FastAPI) -> None:
-    """Serve the page, and lead ``/`` to it."""
-    app.include_router(router)
-
-    @app.get("/", include_in_schema=False)
-    def home() -> Response:
-        return RedirectResponse(f"{MOUNT}/")

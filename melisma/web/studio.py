@@ -7,8 +7,7 @@ request reaches the file system.
 import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,7 +16,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from melisma.editing import Edits, read_edits, read_midi
+from melisma.editing import read_edits, read_midi
 from melisma.editing.edits import write_edits
 from melisma.editing.midi import MelodyNote
 from melisma.editing.pitch import NAMES, pitch_of
@@ -28,83 +27,92 @@ from melisma.studio.clip import Clip
 from melisma.studio.compare import level_of
 from melisma.studio.files import EXPORTS, audio_bytes, open_session, save_session
 from melisma.studio.result import Result
-from melisma.studio.store import FullError, NotFoundError, Session, Store
+from melisma.studio.store import Limits, Session, Store
+from melisma.web.decoding import decode_audio
+from melisma.web.service import Service
 
 API = "/studio/api"
+ZIP = b"PK\x03\x04"
 LONGEST_WAIT_S = 10.0
 MOST_EDIT_BYTES = 4 << 20
 _MELODY: TypeAdapter[tuple[MelodyNote, ...]] = TypeAdapter(tuple[MelodyNote, ...])
 
 
-@dataclass(frozen=True)
 class Studio:
-    """What the routes need; :func:`attach` puts it on the application.
+    """The studio of an application.
 
     Attributes:
+        settings: the service's.
         store: the sessions.
-        decode: bytes of an audio file -> ``(channels, samples)`` and Hz.
-        models: the names that a session may choose, the default first.
     """
 
-    store: Store
-    decode: Callable[[bytes], tuple[np.ndarray, int]]
-    models: Callable[[], list[str]]
+    def __init__(self, service: Service) -> None:
+        self.settings = service.settings
+        limits = Limits(seconds=min(Limits.seconds, service.settings.most_seconds))
+        self.store = Store(service.models.get, limits)
+
+    @property
+    def models(self) -> list[str]:
+        """The names that a session may choose, the default first."""
+        return list(self.settings.models)
+
+    def close(self) -> None:
+        """Forget all sessions."""
+        self.store.stop()
+
+    async def decode(self, content: bytes) -> tuple[np.ndarray, int]:
+        """``(channels, samples)`` and Hz of an audio file, decoded in a process of its own."""
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            found = await decode_audio(file, self.settings, "the recording")
+        return found.samples, found.sample_rate
 
 
 def _studio(request: Request) -> Studio:
-    return request.app.state.studio
+    studio: Studio = request.app.state.studio
+    return studio
 
 
 UsesStudio = Annotated[Studio, Depends(_studio)]
-router = APIRouter(prefix=API, tags=["studio"])
-
-
-def _failure(error: MelismaError) -> HTTPException:
-    status = 404 if isinstance(error, NotFoundError) else 429 if isinstance(error, FullError) else 422
-    return HTTPException(status, str(error))
+router = APIRouter(prefix=API, include_in_schema=False)  # the page's own; /v1 is for others
 
 
 def _session(session_id: str, studio: UsesStudio) -> Session:
-    try:
-        return studio.store.get(session_id)
-    except MelismaError as error:
-        raise _failure(error) from error
+    return studio.store.get(session_id)
 
 
 def _ready(session: Annotated[Session, Depends(_session)]) -> Result:
-    try:
-        return session.ready
-    except MelismaError as error:
-        raise _failure(error) from error
+    return session.ready
 
 
 UsesSession = Annotated[Session, Depends(_session)]
 UsesResult = Annotated[Result, Depends(_ready)]
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def _body(request: Request, most: int | None = None) -> bytes:
+    """The body; the door limits uploads already, ``most`` limits what should be small."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > most:
-            raise HTTPException(413, f"the upload is larger than {max(1, most >> 20)} MB; give a shorter recording")
+        if most is not None and size > most:
+            raise HTTPException(413, f"this is larger than {most >> 20} MB; send less")
         chunks.append(chunk)
     if not size:
-        raise HTTPException(422, "the upload is empty; choose a file")
+        raise MelismaError("the upload is empty; choose a file")
     return b"".join(chunks)
 
 
 def _known(studio: Studio, model: str) -> str:
-    names = studio.models()
+    names = studio.models
     if model not in names:
-        raise HTTPException(422, f"no model {model[:100]!r} here; known: {', '.join(names)}")
+        raise MelismaError(f"no model {model[:100]!r} here; known: {', '.join(names)}")
     return model
 
 
 @router.get("/models")
 def models(studio: UsesStudio) -> dict[str, Any]:
     """The models that a session may choose, and the keys and modes that notes may be drawn to."""
-    names = studio.models()
+    names = studio.models
     return {"models": names, "default": names[0], "roots": list(NAMES), "modes": list(MODES)}
 
 
@@ -113,23 +121,15 @@ async def open_recording(
     request: Request, studio: UsesStudio, name: str = Query("recording", max_length=200), model: str = Query("")
 ) -> dict[str, Any]:
     """Open a recording (any audio file that melisma reads) or a session file; the body is the file."""
-    content = await _body(request, studio.store.limits.upload_bytes)
-    chosen = _known(studio, model) if model else studio.models()[0]
-    opened = await run_in_threadpool(_open, studio, content, name, chosen)
-    return state(opened)
-
-
-def _open(studio: Studio, content: bytes, name: str, model: str) -> Session:
-    try:
-        if not content.startswith(b"PK"):
-            return studio.store.open(*studio.decode(content), name, model)
-        saved = open_session(content, studio.store.limits.upload_bytes)
-        if saved.model in studio.models():
-            model = saved.model
-        native, rate = studio.decode(saved.recording)
-        return studio.store.open(native, rate, saved.name, model, saved.edits, saved.everything, saved.f0_hz)
-    except MelismaError as error:
-        raise _failure(error) from error
+    content = await _body(request)
+    chosen = _known(studio, model) if model else studio.models[0]
+    if not content.startswith(ZIP):
+        return state(studio.store.open(*await studio.decode(content), name, chosen))
+    saved = await run_in_threadpool(open_session, content, studio.settings.most_upload_bytes)
+    if saved.model in studio.models:
+        chosen = saved.model
+    native, rate = await studio.decode(saved.recording)
+    return state(studio.store.open(native, rate, saved.name, chosen, saved.edits, saved.everything, saved.f0_hz))
 
 
 @router.get("/sessions/{session_id}")
@@ -220,10 +220,7 @@ async def edit(
     text = await _body(request, MOST_EDIT_BYTES)
 
     def apply() -> dict[str, Any]:
-        try:
-            spans = studio.store.edit(session, read_edits(text), focus_s, everything)
-        except MelismaError as error:
-            raise _failure(error) from error
+        spans = studio.store.edit(session, read_edits(text), focus_s, everything)
         return {"spans": spans, **progress(session.ready)}
 
     return await run_in_threadpool(apply)
@@ -237,10 +234,7 @@ class _ModelChoice(BaseModel):
 @router.post("/sessions/{session_id}/model")
 def change_model(choice: _ModelChoice, session: UsesSession, studio: UsesStudio) -> dict[str, Any]:
     """Let another model sing this session."""
-    try:
-        studio.store.change_model(session, _known(studio, choice.model))
-    except MelismaError as error:
-        raise _failure(error) from error
+    studio.store.change_model(session, _known(studio, choice.model))
     return state(session)
 
 
@@ -309,10 +303,7 @@ def gain(result: UsesResult) -> dict[str, float]:
 async def import_midi(request: Request, result: UsesResult) -> dict[str, Any]:
     """Read a MIDI file (the body): the melody as ``Follow`` takes it."""
     content = await _body(request, 4 << 20)
-    try:
-        melody = await run_in_threadpool(read_midi, content, "the MIDI file")
-    except MelismaError as error:
-        raise _failure(error) from error
+    melody = await run_in_threadpool(read_midi, content, "the MIDI file")
     return {"melody": _MELODY.dump_python(melody)}
 
 
@@ -326,18 +317,15 @@ def _download(content: bytes, name: str, suffix: str, media_type: str) -> Respon
 @router.get("/sessions/{session_id}/export/{kind}", response_class=Response)
 def export(kind: str, session: UsesSession, result: UsesResult) -> Response:
     """Download ``wav``, ``flac``, ``midi``, ``csv`` or ``session``; audio only once all of it is sung."""
-    try:
-        if kind == "session":
-            content = save_session(session.name, session.model, result)
-            return _download(content, session.name, ".melisma.zip", "application/zip")
-        if kind not in EXPORTS:
-            raise MelismaError(f"no export {kind[:20]!r}; known: {', '.join([*EXPORTS, 'session'])}")
-        suffix, media_type, make = EXPORTS[kind]
-        if media_type in ("audio/wav", "audio/flac") and result.busy:
-            raise HTTPException(409, f"still singing: {math.floor(100 * result.progress)} % are done; try again soon")
-        return _download(make(result), session.name, suffix, media_type)
-    except MelismaError as error:
-        raise _failure(error) from error
+    if kind == "session":
+        content = save_session(session.name, session.model, result)
+        return _download(content, session.name, ".melisma.zip", "application/zip")
+    if kind not in EXPORTS:
+        raise MelismaError(f"no export {kind[:20]!r}; known: {', '.join([*EXPORTS, 'session'])}")
+    suffix, media_type, make = EXPORTS[kind]
+    if media_type in ("audio/wav", "audio/flac") and result.busy:
+        raise HTTPException(409, f"still singing: {math.floor(100 * result.progress)} % are done; try again soon")
+    return _download(make(result), session.name, suffix, media_type)
 
 
 class _Pair(BaseModel):
@@ -355,10 +343,7 @@ def _comparison(session: Session) -> dict[str, Any]:
 @router.post("/sessions/{session_id}/compare")
 def compare(pair: _Pair, session: UsesSession, studio: UsesStudio) -> dict[str, Any]:
     """Sing the session with two models."""
-    try:
-        studio.store.compare(session, (_known(studio, pair.models[0]), _known(studio, pair.models[1])))
-    except MelismaError as error:
-        raise _failure(error) from error
+    studio.store.compare(session, (_known(studio, pair.models[0]), _known(studio, pair.models[1])))
     return _comparison(session)
 
 

@@ -2,8 +2,6 @@
 import { t } from "./i18n.js";
 
 const BASE = "/studio/api";
-// melisma serve prints an address with #token=… where one is needed; it goes into a header and never into a log.
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
 
 export class Failure extends Error {
   constructor(status, message) {
@@ -16,7 +14,6 @@ async function ask(method, path, { query = {}, body, type, signal } = {}) {
   const words = new URLSearchParams(query).toString();
   const headers = {};
   if (type) headers["Content-Type"] = type;
-  if (token) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(`${BASE}${path}${words ? `?${words}` : ""}`, { method, body, headers, signal });
@@ -32,9 +29,7 @@ async function ask(method, path, { query = {}, body, type, signal } = {}) {
 
 async function reason(response) {
   try {
-    const { detail, error } = await response.json();
-    const told = detail ?? error;
-    return typeof told === "string" ? told : told?.message ?? told?.[0]?.msg;
+    return (await response.json()).error;
   } catch {
     return undefined;
   }

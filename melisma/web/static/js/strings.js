@@ -30,7 +30,7 @@ export const STRINGS = {
   "exportWav": {"en": "Audio (WAV)", "zh": "音频（WAV）"},
   "exported": {"en": "Saved {name}.", "zh": "已保存 {name}。"},
   "formant": {"en": "Formants", "zh": "共振峰"},
-  "formats": {"en": "WAV, FLAC, OGG, Opus, MP3, or a saved session", "zh": "支持 WAV、FLAC、OGG、Opus、MP3 或已保存的会话"},
+  "formats": {"en": "WAV, FLAC, OGG, Opus, MP3, M4A, or a saved session", "zh": "支持 WAV、FLAC、OGG、Opus、MP3、M4A 或已保存的会话"},
   "help": {"en": "Keyboard and help", "zh": "键盘与帮助"},
   "helpTitle": {"en": "Keyboard", "zh": "键盘快捷键"},
   "key": {"en": "Key", "zh": "调"},
