@@ -56,13 +56,8 @@ class Comparison:
 
     def audio(self, side: int) -> np.ndarray:
         """``(channels, samples)`` of one side at the rate and the level of the recording."""
-        made = self.results[side].native_audio()
-        return (
-            made
-            * level_gains(level_of(self.clip.native, self.clip.native_rate), level_of(made, self.clip.native_rate))[
-                :, None
-            ]
-        )
+        made, rate = self.results[side].native_audio(), self.clip.native_rate
+        return made * level_gains(level_of(self.clip.native, rate), level_of(made, rate))[:, None]
 
     def download(self) -> bytes:
         """A zip with the recording, both sides, their spectrograms and what was done."""

@@ -1,7 +1,7 @@
 """What leaves the studio and comes back: audio, MIDI, F0 as CSV, and a session as one file.
 
-A session file is a zip with exactly two entries: ``session.json`` and ``recording.flac`` (or ``recording.wav`` in float,
-where the recording passes full scale). It is opened without unpacking: names decide nothing, and sizes are limited.
+A session file is a zip with exactly two entries: ``session.json`` and ``recording.flac`` (or ``recording.wav`` in
+float, where the recording passes full scale). It is opened without unpacking: names decide nothing, sizes are limited.
 """
 
 import json
@@ -23,8 +23,6 @@ from melisma.editing.midi import melody_of
 from melisma.errors import MelismaError
 from melisma.studio.result import Result
 
-FORMAT = "melisma-studio"
-VERSION = 1
 RECORDINGS = ("recording.flac", "recording.wav")
 MOST_JSON_BYTES = 32 << 20
 MOST_FRAMES = 1_000_000
@@ -55,7 +53,6 @@ class SavedSession:
         edits: all of them.
         f0_hz: the recording's curve and its step in seconds.
         recording: the audio file's bytes.
-        suffix: of the audio file, ``.flac`` or ``.wav``.
     """
 
     name: str
@@ -64,7 +61,6 @@ class SavedSession:
     edits: Edits
     f0_hz: tuple[np.ndarray, float]
     recording: bytes
-    suffix: str
 
 
 def audio_bytes(samples: np.ndarray, sample_rate: int, suffix: str) -> bytes:
@@ -80,8 +76,8 @@ def save_session(name: str, model: str, result: Result) -> bytes:
     """The whole session as one file, which :func:`open_session` reads."""
     clip = result.clip
     saved = _Saved(
-        format=FORMAT,
-        version=VERSION,
+        format="melisma-studio",
+        version=1,
         name=name[:200],
         model=model,
         everything=result.everything,
@@ -130,15 +126,7 @@ def open_session(content: bytes, most_bytes: int) -> SavedSession:
     if not curve.size or not np.isfinite(curve).all() or (curve < 0).any() or (curve > 20_000).any():
         raise MelismaError(f"{wrong} that can be trusted: its F0 holds values that no voice has")
     edits = read_edits(json.dumps(saved.edits), "the session's edits")
-    return SavedSession(
-        saved.name,
-        saved.model,
-        saved.everything,
-        edits,
-        (curve, saved.f0_step_s),
-        recording,
-        Path(recordings[0]).suffix,
-    )
+    return SavedSession(saved.name, saved.model, saved.everything, edits, (curve, saved.f0_step_s), recording)
 
 
 def _limited(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 from melisma.audio.f0_curve import check_f0
 from melisma.audio.io import resample
 from melisma.editing import Edits, apply
+from melisma.editing.edits import Step
 from melisma.inference.pieces import Piece, Request, halo_frames, render_piece
 from melisma.studio.clip import Clip
 from melisma.studio.zones import FIRST_FRAMES, Zone, cut_zone, fade_gain, find_zones, in_listening_order
@@ -51,7 +52,7 @@ class Result:
         self.news: list[tuple[int, int]] = []
         self._tasks: list[Task] = []
         self._planned = 0
-        self._steps: list[tuple[object, np.ndarray]] = []
+        self._steps: list[tuple[Step, np.ndarray]] = []
         self.edits = Edits()
         self.f0_hz = clip.f0_hz
         self._begin_anew()
@@ -103,7 +104,8 @@ class Result:
 
     def _curve(self, edits: Edits) -> np.ndarray:
         """Apply the steps, from the first that is new: those before it are remembered."""
-        curve, remembered = self.clip.f0_hz, []
+        curve = self.clip.f0_hz
+        remembered: list[tuple[Step, np.ndarray]] = []
         for index, step in enumerate(edits.steps):
             if index < len(self._steps) and self._steps[index][0] == step and len(remembered) == index:
                 curve = self._steps[index][1]

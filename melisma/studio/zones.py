@@ -1,12 +1,13 @@
 """Which part of a recording an edit reaches.
 
-A voiced stretch is sung in one breath of phase: when its F0 changes anywhere, every pulse after that moves. So a stretch
-is made again as a whole, and what is made is faded into the recording beside it, in the unvoiced frames where no ear
-follows a phase. What lies farther in the pauses stays as it was recorded.
+A voiced stretch is sung in one breath of phase: when its F0 changes anywhere, every pulse after that moves. So a
+stretch is made again as a whole, and what is made is faded into the recording beside it, in the unvoiced frames where
+no ear follows a phase. What lies farther in the pauses stays as it was recorded.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def find_zones(voiced: np.ndarray, everything: bool = False) -> list[Zone]:
     runs = voiced_runs(voiced)
     if not runs:
         return [Zone(0, frames, 0, 0)] if everything else []
-    cuts = [0, *((before[1] + after[0]) // 2 for before, after in zip(runs[:-1], runs[1:], strict=True)), frames]
+    cuts = [0, *((before[1] + after[0]) // 2 for before, after in pairwise(runs)), frames]
     spans = zip(cuts[:-1], cuts[1:], runs, strict=True)
     if everything:
         return [Zone(low, high, 0, 0) for low, high, _ in spans]
@@ -84,8 +85,8 @@ def fade_gain(zone: Zone, start: int, stop: int, hop_length: int) -> np.ndarray:
     """How much of what was made is heard in the frames ``start`` to ``stop`` of a zone.
 
     Returns:
-        ``((stop - start) * hop_length,)`` float32 from 0 to 1; ``sqrt(1 - gain^2)`` is left of what lies under it, since
-        the two have nothing in common in a pause.
+        ``((stop - start) * hop_length,)`` float32 from 0 to 1; ``sqrt(1 - gain^2)`` is left of what lies under it,
+        since the two have nothing in common in a pause.
     """
     at = (np.arange(start * hop_length, stop * hop_length) + 0.5) / hop_length
     gain = np.ones(len(at))

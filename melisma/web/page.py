@@ -69,7 +69,7 @@ def home() -> Response:
     return RedirectResponse(f"{MOUNT}/")
 
 
-@router.get(f"{MOUNT}/static/{name:path}")
+@router.get(MOUNT + "/static/{name:path}")
 def static(name: str, request: Request) -> Response:
     """A file of the page."""
     if name not in files() or name == "index.html":

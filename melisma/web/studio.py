@@ -42,12 +42,13 @@ class Studio:
     """The studio of an application.
 
     Attributes:
+        service: what all routes share.
         settings: the service's.
         store: the sessions.
     """
 
     def __init__(self, service: Service) -> None:
-        self.settings = service.settings
+        self.service, self.settings = service, service.settings
         limits = Limits(seconds=min(Limits.seconds, service.settings.most_seconds))
         self.store = Store(service.models.get, limits)
 
@@ -64,7 +65,8 @@ class Studio:
         """``(channels, samples)`` and Hz of an audio file, decoded in a process of its own."""
         with tempfile.TemporaryFile() as file:
             file.write(content)
-            found = await decode_audio(file, self.settings, "the recording")
+            async with self.service.core():
+                found = await decode_audio(file, self.settings, "the recording")
         return found.samples, found.sample_rate
 
 
@@ -124,12 +126,14 @@ async def open_recording(
     content = await _body(request)
     chosen = _known(studio, model) if model else studio.models[0]
     if not content.startswith(ZIP):
-        return state(studio.store.open(*await studio.decode(content), name, chosen))
+        native, rate = await studio.decode(content)
+        return state(await run_in_threadpool(studio.store.open, native, rate, name, chosen))
     saved = await run_in_threadpool(open_session, content, studio.settings.most_upload_bytes)
     if saved.model in studio.models:
         chosen = saved.model
     native, rate = await studio.decode(saved.recording)
-    return state(studio.store.open(native, rate, saved.name, chosen, saved.edits, saved.everything, saved.f0_hz))
+    kept = (saved.name, chosen, saved.edits, saved.everything, saved.f0_hz)
+    return state(await run_in_threadpool(studio.store.open, native, rate, *kept))
 
 
 @router.get("/sessions/{session_id}")
