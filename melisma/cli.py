@@ -26,9 +26,16 @@ DESCRIPTION = (
 
 def resynth(
     source: Annotated[Positional[Path], arg(metavar="IN")],
-    out: Out,
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
     shift: float = 0.0,
     f0: Path | None = None,
+    midi: Path | None = None,
+    scale: str | None = None,
+    strength: float = 1.0,
+    vibrato: Annotated[tuple[float, ...] | None, arg(metavar="[CENTS [HZ]]")] = None,
+    formant: float = 0.0,
+    edits: Path | None = None,
+    notes: bool = False,
     speed: float = 1.0,
     model: str = "melisma-44k",
     projections: int | None = None,
@@ -37,13 +44,20 @@ def resynth(
     plot: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Sing a recording again: same rate, channels, length and level, at another pitch or speed where wanted.
+    """Sing a recording again: same rate, channels, length and level, at another pitch, tune or speed where wanted.
 
     Args:
         source: wav, flac, ogg, opus or mp3; any rate from 8 to 192 kHz, any length.
-        out: file to write; its suffix decides the format.
+        out: file to write; its suffix decides the format. Only --notes does without.
         shift: semitones, may be fractional.
         f0: F0 of the recording from a file (.npy, .npz, .pt, .csv or .txt) instead of estimating it.
+        midi: let the voice sing the melody of a .mid file, in its own time and with its own vibrato.
+        scale: draw the notes to a scale: C:maj, F#:min, Bb:dorian, chromatic.
+        strength: of --scale, 0 to 1.
+        vibrato: sing with a vibrato of that many cents (50) and Hz (5.5) instead of the voice's own; 0 is none.
+        formant: semitones by which the formants move, -12 to 12; the pitch stays.
+        edits: edits as the service and the studio write them, from a .json file.
+        notes: print the notes that are found.
         speed: 2 is twice as fast; the pitch stays.
         model: melisma-44k, analytic (no weights), or a checkpoint of any format that melisma reads.
         projections: rounds of mel projection; more is closer to the recording and slower, 0 is off.
@@ -52,9 +66,15 @@ def resynth(
         plot: draw spectrograms of input and output with their F0 into this .png.
         device: auto, cpu or cuda.
     """
+    if out is None and not notes:
+        print("error: where to? name the file to write with -o OUT (or print the notes with --notes)", file=sys.stderr)
+        raise SystemExit(2)
     from melisma.commands import resynth as command
+    from melisma.inference.resynthesis import Settings
 
-    command.run(source, out, shift, f0, speed, model, projections, seed, f0_method, plot, device)
+    wishes = command.Wishes(edits, midi, scale, strength, vibrato, formant)
+    settings = Settings(shift, speed, seed, projections, f0_method)
+    command.run(source, out, settings, wishes, f0, model, plot, notes, device)
 
 
 def synth(

@@ -85,6 +85,7 @@ class Vocoder:
         seed: int = 0,
         projections: int | None = None,
         piece_seconds: float = PIECE_SECONDS,
+        progress: Callable[[float], None] | None = None,
     ) -> np.ndarray:
         """Features and F0 to audio.
 
@@ -96,6 +97,7 @@ class Vocoder:
             seed: of phase and noise; the same seed gives the same audio.
             projections: rounds of mel projection of the spectral family; None is the model's default, 0 is off.
             piece_seconds: long input goes in pieces of this length; the result does not depend on it.
+            progress: called with the share done, 0 to 1, after every piece.
 
         Returns:
             float32 ``(frames * hop_length,)``, or ``(batch, samples)`` where features have a batch.
@@ -115,7 +117,12 @@ class Vocoder:
             seed=seed,
             projections=self.check_projections(projections),
         )
-        pieces = list(render(self.generator, request, self.precision, piece_seconds))
+        pieces, done = [], 0
+        for piece in render(self.generator, request, self.precision, piece_seconds):
+            pieces.append(piece)
+            done += piece.shape[1]
+            if progress is not None:
+                progress(done / (request.frames * self.hop_length))
         audio = np.concatenate(pieces, axis=1)
         return audio if batched else audio[0]
 

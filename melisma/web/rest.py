@@ -130,7 +130,7 @@ async def synth(
         async with service.core():
             arrays = await decode_arrays(features.file, service.settings, "features")
             return await service.work(
-                lambda progress: _sung(service, name, arrays, seed, projections, speaker, audio_format)
+                lambda progress: _sung(service, name, arrays, seed, projections, speaker, audio_format, progress)
             )
 
     return await service.until_left(request, answer())
@@ -177,13 +177,15 @@ def _sung(
     projections: int | None,
     speaker: str | None,
     audio_format: Format,
+    progress: Progress,
 ) -> Response:
     vocoder = service.models.get(name)
     values = features_of_arrays(arrays, "features", vocoder.generator)
     frames = values.shape[-1]
     _check_seconds(frames * vocoder.hop_length / vocoder.sample_rate, service)
     chosen = int(speaker) if speaker is not None and speaker.isdecimal() else speaker
-    made = vocoder.synthesize(values, _f0(arrays, vocoder, frames), chosen, seed, projections)
+    curve = _f0(arrays, vocoder, frames)
+    made = vocoder.synthesize(values, curve, chosen, seed, projections, progress=progress)
     return _audio(service, name, made, vocoder.sample_rate, audio_format, "pcm16")
 
 
