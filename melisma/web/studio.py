@@ -311,9 +311,14 @@ async def import_midi(request: Request, result: UsesResult) -> dict[str, Any]:
     return {"melody": _MELODY.dump_python(melody)}
 
 
+def _stem(session: Session) -> str:
+    """The recording's name without the suffix of its file."""
+    return session.name.rsplit(".", 1)[0] or session.name
+
+
 def _download(content: bytes, name: str, suffix: str, media_type: str) -> Response:
-    plain = re.sub(r"[^\w.-]+", "_", name.rsplit(".", 1)[0], flags=re.ASCII).strip("._") or "clip"
-    full = quote(f"{name.rsplit('.', 1)[0][:100]}{suffix}")
+    plain = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("._") or "clip"
+    full = quote(f"{name[:100]}{suffix}")
     disposition = f"attachment; filename=\"{plain[:80]}{suffix}\"; filename*=UTF-8''{full}"
     return Response(content, media_type=media_type, headers={"Content-Disposition": disposition})
 
@@ -323,13 +328,13 @@ def export(kind: str, session: UsesSession, result: UsesResult) -> Response:
     """Download ``wav``, ``flac``, ``midi``, ``csv`` or ``session``; audio only once all of it is sung."""
     if kind == "session":
         content = save_session(session.name, session.model, result)
-        return _download(content, session.name, ".melisma.zip", "application/zip")
+        return _download(content, _stem(session), ".melisma.zip", "application/zip")
     if kind not in EXPORTS:
         raise MelismaError(f"no export {kind[:20]!r}; known: {', '.join([*EXPORTS, 'session'])}")
     suffix, media_type, make = EXPORTS[kind]
     if media_type in ("audio/wav", "audio/flac") and result.busy:
         raise HTTPException(409, f"still singing: {math.floor(100 * result.progress)} % are done; try again soon")
-    return _download(make(result), session.name, suffix, media_type)
+    return _download(make(result), _stem(session), suffix, media_type)
 
 
 class _Pair(BaseModel):
@@ -368,6 +373,6 @@ def compared_audio(what: str, session: UsesSession) -> Response:
     if told["busy"]:
         raise HTTPException(409, f"still singing: {math.floor(100 * made.progress)} % are done; try again soon")
     if what == "zip":
-        return _download(made.download(), f"{session.name}-comparison", ".zip", "application/zip")
+        return _download(made.download(), f"{_stem(session)}-comparison", ".zip", "application/zip")
     content = audio_bytes(made.audio("ab".index(what)), made.clip.native_rate, ".wav")
     return Response(content, media_type="audio/wav", headers={"Cache-Control": "no-store"})

@@ -43,6 +43,8 @@ export const open = (file, name, model, signal) =>
   json("POST", "/sessions", { query: { name, ...(model && { model }) }, body: file, type: "application/octet-stream", signal });
 export const state = (id) => json("GET", session(id));
 export const close = (id) => ask("DELETE", session(id));
+// When the page goes: the request outlives it.
+export const leave = (id) => fetch(`${BASE}${session(id)}`, { method: "DELETE", keepalive: true }).catch(() => undefined);
 export const edit = (id, edits, focus_s, everything) =>
   json("PUT", session(id, "/edits"), { query: { focus_s, everything }, body: JSON.stringify(edits), type: "application/json" });
 export const chooseModel = (id, model) =>

@@ -1,5 +1,6 @@
 // The page begins here: every part is set up, and the stages (empty, loading, editing) follow each other.
-import { Failure } from "./api.js";
+import { Failure, leave } from "./api.js";
+import * as doc from "./doc.js";
 import { setUpCompare } from "./compare.js";
 import { $, emit, on } from "./events.js";
 import { setUpExport } from "./export.js";
@@ -62,6 +63,7 @@ function opened() {
   stage("editing");
   $("clip-name").textContent = session.name;
   $("clip-name").title = session.name;
+  document.body.dataset.session = session.id;
   document.title = `${session.name} – melisma studio`;
   view.seconds = session.info.seconds;
   fitPitches(session.notes, session.recorded);
@@ -160,6 +162,15 @@ function listenForNews() {
   $("alert-close").addEventListener("click", () => { $("alert").hidden = true; });
 }
 
+// Leaving: the browser asks where edits would be lost, and the server forgets the session.
+function setUpLeaving() {
+  window.addEventListener("beforeunload", (event) => {
+    if (doc.canUndo()) event.preventDefault();
+  });
+  window.addEventListener("pagehide", () => session.id && leave(session.id));
+  window.addEventListener("pageshow", (event) => event.persisted && location.reload());
+}
+
 setUpTheme();
 setUpLanguage();
 setUpView();
@@ -173,5 +184,6 @@ setUpExport();
 setUpCompare();
 setUpKeys();
 setUpFiles();
+setUpLeaving();
 listenForNews();
 loadChoices().catch(showFailure);

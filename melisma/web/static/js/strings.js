@@ -14,7 +14,6 @@ export const STRINGS = {
   "compareStart": {"en": "Sing both", "zh": "开始合成"},
   "compareText": {"en": "Both sing the whole clip with your edits, at the level of the recording. The download holds both, the recording and their spectrograms.", "zh": "两个模型都按你的编辑演唱整段录音，响度与原录音一致。下载内容包括两个结果、原录音和它们的频谱图。"},
   "compareTitle": {"en": "Compare two models", "zh": "比较两个模型"},
-  "done": {"en": "Done.", "zh": "完成。"},
   "drawn": {"en": "Curve drawn.", "zh": "已画出曲线。"},
   "errorAudio": {"en": "The sound could not be played: {why}", "zh": "无法播放声音：{why}"},
   "errorBusy": {"en": "The studio is busy. Try again in a moment.", "zh": "工作室繁忙，请稍后再试。"},
