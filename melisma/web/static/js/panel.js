@@ -5,7 +5,7 @@ import { $, emit, on } from "./events.js";
 import { t } from "./i18n.js";
 import { resetSelected, selectedNotes, shiftSelectedTo, snapSelected } from "./notes.js";
 import { chooseModel, send, session } from "./session.js";
-import { noteName } from "./view.js";
+import { noteName, reveal } from "./view.js";
 
 const UNITS = {
   "%": (value) => `${Math.round(value * 100)} %`,
@@ -155,4 +155,6 @@ export function setUpPanel() {
 function toggle(open) {
   $("panel").classList.toggle("open", open);
   $("panel-open").setAttribute("aria-expanded", String(open));
+  const note = selectedNotes()[0] ?? session.notes[0];
+  if (open && note) requestAnimationFrame(() => reveal(note.start_s, note.sung_pitch));
 }
