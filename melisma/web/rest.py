@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 from melisma.audio.arrays import choose
 from melisma.audio.f0_curve import KEYS as F0_KEYS
@@ -58,10 +59,11 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 TheService = Annotated[Service, Depends(service_of)]
-ModelName = Annotated[str | None, Form(description="A name from /v1/models; the default where it is left out.")]
+# What is left out is None inside; a form cannot hold a null, so the document does not speak of it.
+ModelName = Annotated[str | SkipJsonSchema[None], Form(description="A name from /v1/models; else the default.")]
 Seed = Annotated[int, Form(ge=0, le=MOST_SEED, description="Of phase and noise: the same seed gives the same audio.")]
 Projections = Annotated[
-    int | None, Form(ge=0, le=16, description="Rounds of mel projection of spectral models; 0 is off.")
+    int | SkipJsonSchema[None], Form(ge=0, le=16, description="Rounds of mel projection of spectral models; 0 is off.")
 ]
 AudioFormat = Annotated[Format, Form(alias="format", description="Of the answer.")]
 
@@ -85,7 +87,9 @@ async def resynth(
             examples=['{"steps": [{"kind": "snap", "scale": "C:maj", "strength": 0.8}], "formant_semitones": 1}'],
         ),
     ] = "{}",
-    midi: Annotated[UploadFile | None, File(description="A melody to follow, before the other steps.")] = None,
+    midi: Annotated[
+        UploadFile | SkipJsonSchema[None], File(description="A melody to follow, before the other steps.")
+    ] = None,
     model: ModelName = None,
     seed: Seed = 0,
     projections: Projections = None,
@@ -120,7 +124,7 @@ async def synth(
     model: ModelName = None,
     seed: Seed = 0,
     projections: Projections = None,
-    speaker: Annotated[str | None, Form(description="Of models that have several: name or number.")] = None,
+    speaker: Annotated[str | SkipJsonSchema[None], Form(description="Its name or number.")] = None,
     audio_format: AudioFormat = "wav",
 ) -> Response:
     """Audio from the features and the F0 that an acoustic model gives."""
