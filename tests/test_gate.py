@@ -5,7 +5,7 @@ import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
 from melisma.generators.spectral import analytic
-from melisma.layers.mel_projection import pitch_gate, ripple_hz
+from melisma.layers.pitch_gate import pitch_gate, ripple_hz
 
 
 def blurred(values: torch.Tensor) -> torch.Tensor:

@@ -16,17 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import flat_mel, local_power, natural
 from melisma.audio.stft import hann, odd_split, overlap_add, spectra
 from melisma.errors import MelismaError
-from melisma.layers.mel_projection import (
-    MelProjection,
-    flat_mel,
+from melisma.layers.mel_projection import MelProjection, mel_of
+from melisma.layers.pitch_gate import (
+    GATE_HALO_FRAMES,
+    RIPPLE_HALO_FRAMES,
     foreign_ripple,
-    mel_of,
-    natural,
     pitch_gate,
     ripple_hz,
-    spread_to_bins,
 )
 from melisma.noise import counter_normal
 from melisma.pulse import piece_phase, pulse_train
@@ -42,12 +41,14 @@ class AnalyticConfig:
         n_fft: FFT length of the mask transform, a multiple of four mask hops.
         subframes: mask frames a mel frame.
         projections: rounds of mel projection by default.
+        low_rounds: rounds of projection on the low band for each full one.
     """
 
     mel: MelContract
     n_fft: int = 1024
     subframes: int = 2
-    projections: int = 8
+    projections: int = 4
+    low_rounds: int = 8
 
     def __post_init__(self) -> None:
         if self.mel.padding == "centre":
@@ -160,8 +161,14 @@ class Analytic(nn.Module):
     @property
     def halo_frames(self) -> int:
         """Frames of context on each side beyond which the output does not change."""
+        return self.halo_of(self.default_projections)
+
+    def halo_of(self, projections: int) -> int:
+        """:attr:`halo_frames` at another number of rounds of projection."""
         reach = -(-self.mel.n_fft // self.hop_length)
-        return self.context_frames + 8 + reach * (2 + self.default_projections)
+        rounds = projections * (1 + self.config.low_rounds)
+        before = self.context_frames + RIPPLE_HALO_FRAMES
+        return before + (GATE_HALO_FRAMES + reach * (3 + rounds) if projections else reach)
 
     def randomness(self, f0_hz: Tensor, seed: int, start_frame: int, frames: int) -> Randomness:
         """Phase and noise of the piece ``[start_frame, start_frame + frames)`` of a clip with the F0 curve ``f0_hz``.
@@ -180,6 +187,7 @@ class Analytic(nn.Module):
         speaker: Tensor | None = None,
         randomness: Randomness | None = None,
         projections: int | None = None,
+        matched: bool = False,
     ) -> Tensor:
         """Features and F0 to audio.
 
@@ -189,6 +197,7 @@ class Analytic(nn.Module):
             speaker: not used.
             randomness: initial phase ``(batch, 1)`` in cycles and noise ``(batch, samples, 1)``.
             projections: rounds of mel projection; None is the model's default, 0 is off.
+            matched: the features are known to be of the pitch ``f0_hz``; otherwise a gate decides where to project.
 
         Returns:
             ``(batch, 1, frames * hop_length)``.
@@ -198,7 +207,7 @@ class Analytic(nn.Module):
         excitation = self.excite(f0_hz, randomness.initial_phase)
         masks = self.masks(wanted, f0_hz, excitation)
         audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation, projections).unsqueeze(1)
+        return self.project(audio, wanted, excitation, projections, matched).unsqueeze(1)
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
@@ -232,21 +241,13 @@ class Analytic(nn.Module):
     def envelope(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Tensor:
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
 
-        The power is averaged over one F0 around every bin, which takes the harmonics out (Morise 2015, CheapTrick);
-        where the mel shows those of a higher pitch, over their distance. A band at the contract's floor is silent.
+        The power is averaged over one F0 around every bin, which takes the harmonics out; where the mel shows those of
+        a higher pitch, over their distance.
         """
-        flat = flat_mel(self.mel, wanted)
-        power = (torch.exp(2.0 * wanted) - self.mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
-        power = spread_to_bins(power, self.mel, self.config.n_fft)
-        bins = power.shape[-1]
-        total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
         wide_hz = torch.maximum(f0_hz, ripple_hz(wanted, self.mel))
         width_hz = torch.lerp(f0_hz, wide_hz, foreign_ripple(wanted, excitation.pulse_mel))
-        width = (width_hz * self.config.n_fft / self.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
-        centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5
-        upper, lower = (centre + width / 2).clamp(max=bins), (centre - width / 2).clamp(min=0.0)
-        mean = (_read(total, upper) - _read(total, lower)) / (upper - lower)
-        return 0.5 * torch.log(mean.clamp(min=1e-14)).to(wanted.dtype)
+        power = local_power(wanted, width_hz, self.mel, self.config.n_fft)
+        return 0.5 * torch.log(power.clamp(min=1e-14))
 
     def render(self, masks: Masks, excitation: Excitation, noise: Tensor) -> Tensor:
         """Filter both priors and go back to samples: ``(batch, frames * hop_length)``."""
@@ -261,14 +262,24 @@ class Analytic(nn.Module):
         pad = (n_fft - hop) // 2
         return overlap_add(frames, hop)[:, pad : pad + spectrum.shape[1] * hop]
 
-    def project(self, audio: Tensor, wanted: Tensor, excitation: Excitation, projections: int | None = None) -> Tensor:
-        """Gated mel projection of ``(batch, samples)``."""
+    def project(
+        self,
+        audio: Tensor,
+        wanted: Tensor,
+        excitation: Excitation,
+        projections: int | None = None,
+        matched: bool = False,
+    ) -> Tensor:
+        """Mel projection of ``(batch, samples)``, gated unless the features are known to match."""
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
         projection = MelProjection(wanted, self.mel)
-        gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
-        return projection(audio, gate, rounds)
+        if matched:
+            gate = torch.ones_like(excitation.voiced).unsqueeze(-1)
+        else:
+            gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
+        return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 
 class Spectral(Analytic):
@@ -325,14 +336,6 @@ def _noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torc
     decibel = np.interp(hz, [0.0, 1000.0, 4000.0, 8000.0], [-30.0, -25.0, -12.0, -3.0])
     with torch.inference_mode(False):
         return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
-
-
-def _read(total: Tensor, position: Tensor) -> Tensor:
-    """Read cumulative sums ``(batch, frames, bins + 1)`` at fractional positions of the same rank."""
-    whole = position.floor().clamp(max=total.shape[-1] - 2)
-    index = whole.long()
-    low, high = total.gather(-1, index), total.gather(-1, index + 1)
-    return low + (high - low) * (position - whole)
 
 
 def analytic(mel: MelContract) -> Analytic:

@@ -36,6 +36,7 @@ class Request:
         speaker: ``(batch, speaker_channels, 1 or frames)`` or None.
         seed: of phase and noise.
         projections: rounds of mel projection, None for the model's default; only for models that have them.
+        matched: the features are known to be of the pitch ``f0_hz``.
     """
 
     frames: int
@@ -44,6 +45,7 @@ class Request:
     speaker: Tensor | None = None
     seed: int = 0
     projections: int | None = None
+    matched: bool = False
 
 
 def cut(frames: int, piece_frames: int, halo_frames: int) -> Iterator[Piece]:
@@ -59,12 +61,9 @@ def cut(frames: int, piece_frames: int, halo_frames: int) -> Iterator[Piece]:
 
 def halo_frames(generator: Any, projections: int | None) -> int:
     """Frames of context that the generator needs at this number of projections."""
-    halo = int(generator.halo_frames)
-    default = getattr(generator, "default_projections", None)
-    if projections is None or default is None:
-        return halo
-    reach = -(-generator.mel.n_fft // generator.hop_length)
-    return halo + max(0, projections - default) * reach
+    if projections is None or getattr(generator, "default_projections", None) is None:
+        return int(generator.halo_frames)
+    return int(generator.halo_of(projections))
 
 
 def render(
@@ -119,6 +118,8 @@ def _forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | Non
     arguments: dict[str, Any] = {}
     if request.projections is not None:
         arguments["projections"] = request.projections
+    if request.matched and getattr(generator, "default_projections", None) is not None:
+        arguments["matched"] = True
     if f0_hz is None:
         return generator(features, None, speaker, **arguments)
     randomness = generator.randomness(f0_hz, request.seed, piece.first, piece.last - piece.first)

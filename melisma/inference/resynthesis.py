@@ -3,23 +3,22 @@
 The same code serves recordings in memory and files of any length; only the source and the sink differ.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
 from melisma.audio.io import ResampleStream
-from melisma.audio.mel import MelContract, log_mel
+from melisma.audio.mel import MelContract
 from melisma.editing.formants import FARTHEST, warp_formants
 from melisma.errors import MelismaError
 from melisma.inference.pieces import Request, render
 from melisma.inference.pitch import f0_of_source
+from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.sources import Level, Source, hop_peaks
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ class Plan:
         input_f0_hz: ``(input frames,)`` as found or given.
         f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
         loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
+        matched: the mel is of the pitch that is sung for certain: F0 was found here. A given curve may be another one.
     """
 
     frames: int
@@ -66,6 +66,7 @@ class Plan:
     input_f0_hz: np.ndarray
     f0_hz: np.ndarray
     loud: np.ndarray
+    matched: bool
 
 
 def check_recording(channels: int, samples: int, sample_rate: int, what: str) -> None:
@@ -106,6 +107,7 @@ def plan(
     mel = required_mel(vocoder)
     hop, rate = mel.hop_length, mel.sample_rate
     peaks, downmix = hop_peaks(source, hop)
+    found = f0_hz is None
     frames_in = peaks.shape[1]
     if f0_hz is None:
         if float(peaks.max()) < SILENT_PEAK:
@@ -118,7 +120,7 @@ def plan(
     frames = max(1, math.ceil(source.samples / settings.speed / hop)) if settings.speed != 1.0 else frames_in
     sung = edited if settings.speed == 1.0 else resample_curve(edited, 1.0, settings.speed, frames)
     sung = check_f0(shift_semitones(sung, settings.shift_semitones), rate, what="F0 after the shift")
-    return Plan(frames, native, f0_hz, sung, _loud_frames(peaks, frames, mel, settings.speed))
+    return Plan(frames, native, f0_hz, sung, _loud_frames(peaks, frames, mel, settings.speed), found)
 
 
 def _edited(f0_hz: np.ndarray, edit: Edit, rate: int) -> np.ndarray:
@@ -155,46 +157,16 @@ def _loud_frames(peaks: np.ndarray, frames: int, mel: MelContract, speed: float)
     return (sounding[:, last] > sounding[:, first]).astype(np.float32)
 
 
-def mel_frames(source: Source, mel: MelContract, first: int, last: int, speed: float = 1.0) -> Tensor:
-    """Log-mel ``(channels, n_mels, last - first)`` of frames of a source, read ``speed`` times as fast.
-
-    At speed 1 it equals :func:`melisma.audio.mel.log_mel` of the whole. At any other the frames stand on the exact
-    sample, so that long recordings do not drift. Both ends are continued by reflection.
-    """
-    left, _ = mel.pad_amounts(source.samples)
-    half = 0.5 * mel.hop_length
-    centres = (np.arange(first, last) + 0.5) * mel.hop_length * speed
-    starts = np.rint(centres - left - half).astype(np.int64)
-    index = starts[:, None] + np.arange(mel.n_fft)
-    fold = max(1, 2 * (source.samples - 1))
-    index = np.abs(index) % fold
-    index = np.minimum(index, fold - index)
-    low, high = int(index.min()), int(index.max()) + 1
-    gathered = source.read(low, high)[:, index - low]
-    # Every frame stands alone: as one signal with a hop of a whole frame and no padding.
-    alone = _frames_alone(mel)
-    return log_mel(torch.from_numpy(gathered.reshape(source.channels, -1)), alone)
-
-
 def _feature_reader(
     source: Source, mel: MelContract, settings: Settings, planned: Plan
 ) -> Callable[[int, int], Tensor]:
     """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
-
-    def features(first: int, last: int) -> Tensor:
-        return mel_frames(source, mel, first, last, settings.speed)
-
+    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
     if settings.formant_semitones == 0:
         return features
-    # The formants are read between the harmonics that these features have: the recording's, at this speed.
-    heard = planned.input_f0_hz
-    if settings.speed != 1.0:
-        heard = resample_curve(heard, 1.0, settings.speed, planned.frames)
+    # The formants are read between the harmonics that these features have: those of the pitch that is sung.
+    heard = planned.f0_hz
     return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
-
-
-def _frames_alone(mel: MelContract) -> MelContract:
-    return dataclasses.replace(mel, hop_length=mel.n_fft, padding="nvstft")
 
 
 def sing(
@@ -238,6 +210,7 @@ def _at_model_rate(
         f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
         seed=settings.seed,
         projections=vocoder.check_projections(settings.projections),
+        matched=planned.matched,
     )
     frame = 0
     for samples in render(vocoder.generator, request, vocoder.precision):

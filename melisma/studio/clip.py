@@ -11,7 +11,8 @@ from melisma.audio.mel import MelContract, log_mel
 from melisma.editing import find_notes, warp_formants
 from melisma.editing.notes import Note
 from melisma.inference.pitch import f0_of_source
-from melisma.inference.resynthesis import check_recording, mel_frames, required_mel
+from melisma.inference.recording_mel import RecordingMel
+from melisma.inference.resynthesis import check_recording, required_mel
 from melisma.inference.sources import ArraySource, hop_peaks
 from melisma.inference.vocoder import Vocoder
 
@@ -71,12 +72,20 @@ class Clip:
         """Length of the recording."""
         return self.native.shape[1] / self.native_rate
 
-    def features(self, first: int, last: int, speed: float, formant_semitones: float) -> Tensor:
-        """Log-mel ``(channels, n_mels, last - first)`` of frames of the result."""
-        values = mel_frames(self.source, self.mel, first, last, speed)
+    def features(
+        self, target_f0_hz: np.ndarray, speed: float, formant_semitones: float
+    ) -> Callable[[int, int], Tensor]:
+        """``(first, last) -> (channels, n_mels, last - first)``: the log-mel of frames of a result.
+
+        Args:
+            target_f0_hz: ``(result frames,)``: what is sung; the mel moves with it, the formants stay.
+            speed: of the result.
+            formant_semitones: by how much the formants move.
+        """
+        read = RecordingMel(self.source, self.mel, speed, self.f0_hz, target_f0_hz)
         if formant_semitones == 0:
-            return values
-        return warp_formants(values, self.mel, formant_semitones, self.at_speed(self.f0_hz, speed), first)
+            return read
+        return lambda first, last: warp_formants(read(first, last), self.mel, formant_semitones, target_f0_hz, first)
 
     def at_speed(self, f0_hz: np.ndarray, speed: float) -> np.ndarray:
         """A curve of the recording at the frames of a result that plays ``speed`` times as fast."""

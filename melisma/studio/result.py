@@ -136,6 +136,7 @@ class Result:
 
     def _plan(self, focus: int) -> list[tuple[int, int]]:
         speed = self.edits.speed
+        self._request: Request | None = None
         self._sung = self.clip.at_speed(self.f0_hz, speed)
         recorded = self.clip.at_speed(self.clip.f0_hz, speed)
         wanted = np.array(self._sung, dtype=np.float32)
@@ -177,7 +178,9 @@ class Result:
         with self.changed:
             if not self._tasks:
                 return False
-            task, request = self._tasks[0], self._request()
+            if self._request is None:
+                self._request = self._new_request()
+            task, request = self._tasks[0], self._request
         made = self._make(task, request)
         with self.changed:
             # Other edits may have come meanwhile; what was made for the old ones is then dropped.
@@ -188,14 +191,15 @@ class Result:
                 self.changed.notify_all()
         return True
 
-    def _request(self) -> Request:
-        clip, speed, formants = self.clip, self.edits.speed, self.edits.formant_semitones
+    def _new_request(self) -> Request:
+        clip = self.clip
         f0_hz = clip.vocoder.f0_for_model(self._sung[None])
         return Request(
             frames=self.frames,
-            features=lambda first, last: clip.features(first, last, speed, formants),
+            features=clip.features(self._sung, self.edits.speed, self.edits.formant_semitones),
             f0_hz=None if f0_hz is None else f0_hz.expand(clip.source.channels, -1),
             seed=self.seed,
+            matched=True,
         )
 
     def _make(self, task: Task, request: Request) -> np.ndarray:
@@ -218,7 +222,7 @@ class Result:
     def warm_up(self) -> None:
         """Let the model sing a moment for nothing: the first call of a model is much slower than those after it."""
         stop = min(self.frames, FIRST_FRAMES)
-        self._make(Task(Zone(0, stop, 0, 0), 0, stop, True), self._request())
+        self._make(Task(Zone(0, stop, 0, 0), 0, stop, True), self._new_request())
 
     def wait(self, generation: int, seen: int, seconds: float) -> None:
         """Wait until there is news beyond the first ``seen`` of a generation, or another generation, or time is up."""

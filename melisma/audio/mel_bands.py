@@ -1,0 +1,84 @@
+"""What the bands of a mel mean on the frequency axis: their centres, their spread over bins, their level."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melisma.audio.mel import MelContract, filterbank, hz_to_mel, mel_to_hz
+
+
+def natural(log_mel_values: Tensor, mel: MelContract) -> Tensor:
+    """A log-mel of the contract's base as natural logarithm."""
+    return log_mel_values if mel.log_base == "e" else log_mel_values * 2.302585092994046
+
+
+def band_centres_hz(mel: MelContract) -> np.ndarray:
+    """Centre frequency of every mel band, ``(n_mels,)`` in Hz."""
+    lowest, highest = hz_to_mel(np.array([mel.fmin, mel.highest_hz]), mel.scale)
+    return mel_to_hz(np.linspace(lowest, highest, mel.n_mels + 2), mel.scale)[1:-1]
+
+
+@lru_cache(maxsize=16)
+def band_to_bin_weights(mel: MelContract, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Linear interpolation from band centres to the bins of an FFT, ``(n_mels, n_fft // 2 + 1)``; edges hold."""
+    centres = band_centres_hz(mel)
+    bins = np.linspace(0.0, mel.sample_rate / 2, n_fft // 2 + 1)
+    position = np.interp(bins, centres, np.arange(mel.n_mels))
+    lower = np.minimum(np.floor(position).astype(int), mel.n_mels - 2) if mel.n_mels > 1 else np.zeros(len(bins), int)
+    weights = np.zeros((mel.n_mels, len(bins)))
+    share = position - lower
+    weights[lower, np.arange(len(bins))] = 1.0 - share
+    if mel.n_mels > 1:
+        weights[lower + 1, np.arange(len(bins))] = share
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def spread_to_bins(bands: Tensor, mel: MelContract, n_fft: int) -> Tensor:
+    """Interpolate ``(..., n_mels)`` values to FFT bins, ``(..., n_fft // 2 + 1)``."""
+    return bands @ band_to_bin_weights(mel, n_fft, bands.device, bands.dtype)
+
+
+def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
+    """Natural log of the expected mel of unit white noise, ``(n_mels,)``: what a level of 1 looks like in each band."""
+    energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length
+    # E|X| of a complex Gaussian of that power is sqrt(pi / 4 * power); E|X|^2 is the power.
+    level = (0.7853981633974483 * energy) ** 0.5 if mel.power == 1.0 else energy ** (mel.power / 2)
+    return (filterbank(mel, like).sum(dim=1) * level).clamp(min=1e-12).log()
+
+
+def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:
+    """Power density that a log-mel shows, averaged over a width around every bin of an FFT.
+
+    Averaged over one F0, the harmonics are gone and the envelope is left (Morise 2015, CheapTrick). A band at the
+    contract's floor is silent.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        width_hz: ``(batch, frames)``.
+        mel: the contract.
+        n_fft: FFT length of the bins that are asked for.
+
+    Returns:
+        ``(batch, frames, n_fft // 2 + 1)``, 1 for the level of unit white noise.
+    """
+    flat = flat_mel(mel, wanted)
+    power = (torch.exp(2.0 * wanted) - mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
+    power = spread_to_bins(power, mel, n_fft)
+    bins = power.shape[-1]
+    total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
+    width = (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
+    centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5
+    upper, lower = (centre + width / 2).clamp(max=bins), (centre - width / 2).clamp(min=0.0)
+    return ((_read(total, upper) - _read(total, lower)) / (upper - lower)).to(wanted.dtype)
+
+
+def _read(total: Tensor, position: Tensor) -> Tensor:
+    """Read cumulative sums ``(batch, frames, bins + 1)`` at fractional positions of the same rank."""
+    whole = position.floor().clamp(max=total.shape[-1] - 2)
+    index = whole.long()
+    low, high = total.gather(-1, index), total.gather(-1, index + 1)
+    return low + (high - low) * (position - whole)

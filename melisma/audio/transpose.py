@@ -1,0 +1,170 @@
+"""A recording at another pitch or tempo, with its formants where they were.
+
+Every frame of the result is read from the recording through a warp of time that makes the phase of its fundamental run
+as the new pitch's does (:class:`PhaseCurve`); so every harmonic stands and glides where the new pitch wants it, with
+its own fine movements. Neighbouring frames read the recording whole periods apart, as PSOLA (Moulines and Charpentier
+1990) does, and overlap in phase. The warp moves the formants; a filter made from the recording's envelope puts them
+back.
+
+This is the classical half of a pitch shift: what comes out has the mel that belongs to the new pitch, and a vocoder
+that is given it need not guess. There and back again is almost without loss.
+"""
+
+import math
+
+import numpy as np
+import soxr
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import local_power
+
+# An unvoiced frame this near to a note hears the note in its window, and moves with it.
+REACH_FRAMES = 2
+# The envelope is averaged over so many harmonics in the logarithm. Between harmonics nothing is known of it: with a
+# finer one, what the way there takes the way back does not give (docs/experiments.md).
+ENVELOPE_HARMONICS = 2.0
+# No band is raised by more nepers than this: there may be nothing but noise.
+LARGEST_GAIN = 4.0
+# The moved spectrum ends below half the sample rate times the ratio; the last part of it is faded out.
+BAND_SHARE = 0.95
+_SILENCE = 1e-14
+# The recording is read between its samples: cubic interpolation at twice its rate.
+_OVERSAMPLING = 2
+MARGIN = 2048
+
+
+class PhaseCurve:
+    """Phase of the fundamental over time; F0 lies on straight lines between frame centres and goes on through gaps.
+
+    Args:
+        f0_hz: ``(frames,)`` Hz, 0 where unvoiced, at least one voiced.
+        sample_rate: Hz.
+        hop_length: samples between frames; frame ``t`` stands at ``(t + 1/2) * hop_length``.
+    """
+
+    def __init__(self, f0_hz: np.ndarray, sample_rate: int, hop_length: int) -> None:
+        filled = interpolate_unvoiced(np.asarray(f0_hz, dtype=np.float64)) / sample_rate
+        self.hop_length = hop_length
+        self.advance = np.concatenate([filled[:1], filled, filled[-1:]])  # cycles a sample; the ends go on for ever
+        self.slope = np.diff(self.advance) / hop_length
+        steps = 0.5 * (self.advance[1:] + self.advance[:-1]) * hop_length
+        self.cycles = np.concatenate([[0.0], np.cumsum(steps)])  # at the centre of frame ``i - 1``
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Cycles at sample positions (any shape, fractional, also outside the clip)."""
+        segment = np.floor(positions / self.hop_length + 0.5).astype(np.int64).clip(0, len(self.slope) - 1)
+        since = positions - (segment - 0.5) * self.hop_length
+        return self.cycles[segment] + since * (self.advance[segment] + 0.5 * self.slope[segment] * since)
+
+    def position(self, cycles: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`at`: where the phase is so far."""
+        segment = np.searchsorted(self.cycles[1:-1], cycles, side="right")
+        beyond = cycles - self.cycles[segment]
+        start = self.advance[segment]
+        root = np.sqrt(np.maximum(start**2 + 2.0 * self.slope[segment] * beyond, 0.25 * start**2))
+        return (segment - 0.5) * self.hop_length + 2.0 * beyond / (start + root)
+
+
+def frame_ratios(f0_hz: np.ndarray, target_f0_hz: np.ndarray) -> np.ndarray:
+    """By how much the pitch of every frame moves.
+
+    Args:
+        f0_hz: ``(frames,)`` Hz of the recording, 0 where unvoiced.
+        target_f0_hz: ``(frames,)`` Hz as it shall be sung.
+
+    Returns:
+        ``(frames,)`` float64; 0 where there is no pitch to move: unvoiced frames, except close to a note, which they
+        follow.
+    """
+    both = (f0_hz > 0) & (target_f0_hz > 0)
+    ratios = np.where(both, target_f0_hz / np.where(both, f0_hz, 1.0), 0.0).astype(np.float64)
+    where = np.flatnonzero(both)
+    if where.size == 0:
+        return ratios
+    frames = np.arange(len(ratios))
+    after = np.searchsorted(where, frames).clip(max=where.size - 1)
+    before = (after - 1).clip(min=0)
+    nearest = np.where(np.abs(where[after] - frames) <= np.abs(where[before] - frames), where[after], where[before])
+    return np.where(np.abs(nearest - frames) <= REACH_FRAMES, ratios[nearest], 0.0)
+
+
+def read_between(block: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Read a signal between its samples.
+
+    Args:
+        block: ``(channels, samples)``, with at least ``MARGIN`` samples around all positions.
+        positions: any shape, in samples.
+
+    Returns:
+        ``(channels, *positions.shape)`` float32.
+    """
+    dense = soxr.resample(np.ascontiguousarray(block.T), 1, _OVERSAMPLING, quality="HQ").T.reshape(len(block), -1)
+    scaled = positions * _OVERSAMPLING
+    index = np.floor(scaled).astype(np.int64)
+    x = (scaled - index).astype(np.float32)
+    before, first, second, after = (dense[:, index + k] for k in (-1, 0, 1, 2))
+    # Catmull-Rom: the tangent at a sample is the mean slope around it.
+    cubic = x * (3.0 * (first - second) + after - before) + 2.0 * before - 5.0 * first + 4.0 * second - after
+    return first + 0.5 * x * (second - before + x * cubic)
+
+
+def samples_a_sample(ratio: float, mel: MelContract) -> int:
+    """How finely a frame must be read so that nothing folds back into the bands of the mel."""
+    return max(1, math.ceil(0.5 * ratio + mel.highest_hz / mel.sample_rate - 1e-9))
+
+
+def envelope(log_mels: Tensor, f0_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:
+    """Smooth log envelope of natural log-mels.
+
+    Args:
+        log_mels: ``(batch, frames, n_mels)``.
+        f0_hz: ``(frames,)`` Hz, above 0 everywhere (go on through gaps).
+        mel: their contract.
+        n_fft: FFT length of the bins that are asked for.
+
+    Returns:
+        ``(batch, frames, n_fft // 2 + 1)`` nepers.
+    """
+    power = local_power(log_mels, f0_hz.expand(log_mels.shape[:2]), mel, n_fft)
+    logs = 0.5 * torch.log(power.clamp(min=_SILENCE))
+    mirrored = torch.cat([logs.flip(-1)[..., :-1], logs, logs.flip(-1)[..., 1:]], dim=-1).double()
+    total = F.pad(torch.cumsum(mirrored, dim=-1), (1, 0))
+    bins = logs.shape[-1]
+    half = (0.5 * ENVELOPE_HARMONICS * n_fft / mel.sample_rate * f0_hz.double()).clamp(0.5, bins - 2.0)
+    centre = torch.arange(bins, dtype=torch.float64, device=logs.device) + bins - 0.5
+    upper, lower = centre + half.unsqueeze(-1), centre - half.unsqueeze(-1)
+    mean = (_read(total, upper) - _read(total, lower)) / (2.0 * half.unsqueeze(-1))
+    return mean.to(log_mels.dtype)
+
+
+def _read(total: Tensor, position: Tensor) -> Tensor:
+    """Read ``(batch, frames, n)`` at fractional positions ``(frames, m)``."""
+    index = position.floor().long().expand(*total.shape[:-1], -1)
+    low, high = total.gather(-1, index), total.gather(-1, index + 1)
+    return low + (high - low) * (position - position.floor())
+
+
+def formant_gains(envelopes: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
+    """Gains that put the formants of moved frames back.
+
+    Args:
+        envelopes: of the recording, nepers, ``(channels, frames, bins)``.
+        ratios: by which the frames' frequencies were moved, ``(frames,)``.
+
+    Returns:
+        gains on the moved spectrum and gains on the recording's own, ``(channels, frames, bins)`` each: the second
+        takes over where a spectrum that was moved down ends. The power density stays: harmonics that stand farther
+        apart are louder.
+    """
+    bins = envelopes.shape[-1]
+    number = torch.arange(bins, dtype=ratios.dtype, device=ratios.device)
+    origin = (number / ratios.unsqueeze(-1)).clamp(max=bins - 1.001)
+    moved = _read(envelopes, origin)
+    gains = (envelopes - moved + 0.5 * ratios.log().unsqueeze(-1)).clamp(max=LARGEST_GAIN).exp()
+    edge = BAND_SHARE * ratios.unsqueeze(-1) * (bins - 1)
+    inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0)
+    return gains * inside, (1.0 - inside).expand_as(gains)

@@ -1,0 +1,120 @@
+"""A recording that is sung at another pitch or tempo as it is read; see :mod:`melisma.audio.transpose`."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import natural
+from melisma.audio.stft import hann, overlap_add
+from melisma.audio.transpose import (
+    MARGIN,
+    PhaseCurve,
+    envelope,
+    formant_gains,
+    frame_ratios,
+    read_between,
+    samples_a_sample,
+)
+from melisma.inference.recording import Recording
+
+# Frames of the warp: long enough for two periods of a low voice, short enough for consonants.
+WINDOW_SECONDS = 0.023
+# The envelope is averaged over so many mel frames: what moves faster is mostly where the pulses stand in the window.
+SMOOTHING_FRAMES = 31
+
+
+class Transposed:
+    """Samples of a recording at another pitch or tempo, formants kept; unvoiced frames are the recording's own.
+
+    Args:
+        mel: the contract: sample rate, hop of the F0 curves, and the mel that envelopes are read from.
+        f0_hz: F0 of the recording, ``(input frames,)`` Hz, 0 where unvoiced.
+        target_f0_hz: F0 of the result, ``(frames,)`` Hz; both with at least one voiced frame.
+        speed: 2 is twice as fast.
+    """
+
+    def __init__(self, mel: MelContract, f0_hz: np.ndarray, target_f0_hz: np.ndarray, speed: float = 1.0) -> None:
+        self.mel, self.speed = mel, speed
+        self.frames = len(target_f0_hz)
+        middles = (np.arange(self.frames) + 0.5) * speed - 0.5
+        nearest = np.rint(middles).astype(np.int64).clip(0, len(f0_hz) - 1)
+        self.ratios = frame_ratios(f0_hz[nearest], target_f0_hz)
+        self.heard_hz = interpolate_unvoiced(f0_hz)[nearest]
+        self._here = PhaseCurve(f0_hz, mel.sample_rate, mel.hop_length)
+        self._target = PhaseCurve(target_f0_hz, mel.sample_rate, mel.hop_length)
+        self.n_fft = max(2 * mel.hop_length, 4 * round(WINDOW_SECONDS * mel.sample_rate / 4))
+        self.n_fft = 2 ** round(math.log2(self.n_fft))
+        self.hop = self.n_fft // 4
+
+    @property
+    def changes(self) -> bool:
+        """Whether any frame is moved."""
+        return bool((np.abs(self.ratios[self.ratios > 0] - 1.0) > 1e-5).any())
+
+    @property
+    def context(self) -> int:
+        """Samples of the recording beside what is read, at most, that a read depends on."""
+        period = self.mel.sample_rate / float(self.heard_hz.min())
+        reach = (SMOOTHING_FRAMES // 2 + 2) * self.mel.hop_length * max(1.0, self.speed) + self.mel.n_fft
+        return math.ceil(reach + period + MARGIN + self.n_fft * (1.0 + float(self.ratios.max())))
+
+    def read(self, recording: Recording, start: int, stop: int) -> Tensor:
+        """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
+        n_fft, hop = self.n_fft, self.hop
+        lead = n_fft - hop
+        first, last = (start - lead) // hop, -(-(stop + lead) // hop)
+        centres = (np.arange(first, last) + 0.5) * hop
+        frames = np.floor(centres / self.mel.hop_length).astype(np.int64).clip(0, self.frames - 1)
+        middles = np.rint(centres * self.speed)
+        plain = self._spectra(recording, middles[:, None] + np.arange(n_fft) - n_fft // 2, 1)
+        ratios = self.ratios[frames]
+        fineness = np.array([samples_a_sample(ratio, self.mel) if ratio > 0 else 0 for ratio in ratios])
+        spectrum = plain.clone()
+        if (fineness > 0).any():
+            moved, own = self._gains(recording, frames, ratios, fineness > 0)
+            for fine in np.unique(fineness[fineness > 0]):
+                these = np.flatnonzero(fineness == fine)
+                warped = self._warp(centres[these], middles[these], int(fine))
+                spectrum[:, these] = self._spectra(recording, warped, int(fine)) * moved[:, these]
+            spectrum = spectrum + plain * own
+        window = hann(n_fft, spectrum.real)
+        total = overlap_add(torch.fft.irfft(spectrum, n=n_fft) * window, hop)
+        weight = overlap_add(window.square().expand(1, len(centres), n_fft), hop).clamp(min=1e-3)
+        begin = start - (first * hop + hop // 2 - n_fft // 2)
+        return (total / weight)[:, begin : begin + stop - start]
+
+    def _warp(self, centres: np.ndarray, middles: np.ndarray, fine: int) -> np.ndarray:
+        """Where in the recording the samples of frames of the result are, ``(frames, fine * n_fft)``."""
+        offsets = np.arange(fine * self.n_fft) / fine - self.n_fft / 2
+        wanted = self._target.at(centres[:, None] + offsets)
+        periods = np.round(self._here.at(middles) - self._target.at(centres))
+        return self._here.position(wanted + periods[:, None])
+
+    def _spectra(self, recording: Recording, positions: np.ndarray, fine: int) -> Tensor:
+        """Spectra ``(channels, frames, n_fft // 2 + 1)`` of frames read at the positions, ``fine`` a sample."""
+        if positions.dtype.kind == "f" and (positions != np.floor(positions)).any():
+            low, high = int(positions.min()) - MARGIN, int(positions.max()) + MARGIN
+            frames = torch.from_numpy(read_between(recording.take(np.arange(low, high)), positions - low))
+        else:
+            frames = torch.from_numpy(recording.take(positions.astype(np.int64)))
+        window = hann(fine * self.n_fft, frames)
+        return torch.fft.rfft(frames * window)[..., : self.n_fft // 2 + 1] / fine
+
+    def _gains(
+        self, recording: Recording, frames: np.ndarray, ratios: np.ndarray, moved: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """Gains on moved and own spectra, ``(channels, len(frames), bins)``; zero on the own where nothing is moved."""
+        half = SMOOTHING_FRAMES // 2
+        low, high = int(frames.min()) - half, int(frames.max()) + half + 1
+        wanted = np.arange(low, high).clip(0, self.frames - 1)
+        log_mels = natural(recording.log_mel(wanted, self.mel, self.speed), self.mel).transpose(1, 2)
+        heard = torch.from_numpy(self.heard_hz[wanted].astype(np.float32))
+        logs = envelope(log_mels, heard, self.mel, self.n_fft)
+        smooth = torch.nn.functional.avg_pool1d(logs.transpose(1, 2), SMOOTHING_FRAMES, stride=1).transpose(1, 2)
+        own = torch.from_numpy(np.where(moved, ratios, 1.0).astype(np.float32))
+        on_moved, on_own = formant_gains(smooth[:, frames - low - half], own)
+        return on_moved, on_own * torch.from_numpy(moved.astype(np.float32)).unsqueeze(-1)

@@ -1,0 +1,186 @@
+"""The gate of the mel projection, and what else the fine structure of a mel tells about its pitch.
+
+Projecting onto a mel that was made at another pitch, or is blurred, would impose the wrong fine structure: there the
+gate closes.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import band_centres_hz
+
+# The gate looks at the lowest bands, where single harmonics show.
+GATE_BANDS = 64
+GATE_SMOOTHING_BANDS = 11
+GATE_SMOOTHING_FRAMES = 13
+# Whether a mel was made at this pitch at all is a matter of whole notes: half a second votes, and a creak is outvoted.
+GATE_EVIDENCE_FRAMES = 41
+GATE_REACH_FRAMES = 3
+# Frames on each side that the ripple of a frame, and its gate, depend on.
+RIPPLE_HALO_FRAMES = GATE_SMOOTHING_FRAMES // 2
+GATE_HALO_FRAMES = GATE_EVIDENCE_FRAMES // 2 + GATE_REACH_FRAMES
+# Where the harmonics of a mel that was made at another pitch are looked for.
+RIPPLE_STEP_HZ = 25.0
+LOWEST_RIPPLE_HZ = 125.0
+HIGHEST_RIPPLE_HZ = 1000.0
+
+
+def _smooth(values: Tensor, width: int) -> Tensor:
+    """Moving average over the last axis of ``(batch, rows, columns)``, edges averaged over what is there."""
+    return F.avg_pool1d(values, width, stride=1, padding=width // 2, count_include_pad=False)
+
+
+@lru_cache(maxsize=16)
+def _bands_per_cent(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """How many bands a partial at each of the lowest bands moves when the pitch rises by one cent."""
+    centres = band_centres_hz(mel)[:GATE_BANDS]
+    per_octave = centres * np.log(2.0) / np.gradient(centres)
+    with torch.inference_mode(False):
+        return torch.tensor(per_octave / 1200.0, device=device, dtype=dtype)
+
+
+def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, mel: MelContract) -> Tensor:
+    """How safe it is to project: 1 where the wanted mel shows the pitch that is played, 0 where it would be undone.
+
+    The fine structure (what is left of a log-mel when its envelope is taken away) is compared in the lowest bands:
+
+    - with that of the audio before any projection. A least squares fit ``wanted = a * actual + b * d actual / d pitch``
+      tells the contrast ``a``, low when the wanted mel is blurred, and the detuning ``b / a`` in cents;
+    - with that of the bare pulse train, which cannot have taken over the ripple of another pitch from the mel: an
+      octave shows here, in what does not correlate and in the ripple that stays unexplained.
+
+    The detuning is judged locally, all else over :data:`GATE_EVIDENCE_FRAMES` voiced frames.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        actual: the same of the audio before any projection.
+        pulses: the same of the pulse train.
+        voiced: ``(batch, frames)``, 1 where F0 is given.
+        mel: the contract of all.
+
+    Returns:
+        ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames of a rough mel that lie apart from voiced ones.
+    """
+    target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
+    moved = -_slope(own) * _bands_per_cent(mel, own.device, own.dtype) * 100.0
+    means = _means(
+        (target, target), (target, own), (own, own), (target, moved),
+        (moved, moved), (own, moved), (target, comb), (comb, comb),
+    ) * voiced.unsqueeze(1)  # fmt: skip
+    tt, to, oo, tm, mm, om, tc, cc = _smooth(means, GATE_EVIDENCE_FRAMES).unbind(1)
+    contrast, _ = _fit(to, oo, tm, mm, om)
+    _, detuning = _fit(*_smooth(means[:, 1:6], GATE_SMOOTHING_FRAMES).unbind(1))
+    gate = (
+        _ramp(_correlation(to, tt, oo), 0.42, 0.55)
+        * _ramp(contrast, 0.4, 0.55)
+        * _ramp(_correlation(tc, tt, cc), 0.04, 0.12)
+        * _ramp(-detuning.abs(), -18.0, -12.0)
+        * (1.0 - _foreign(tt, tc, cc))
+        * _ramp(-_unexplained(tt, tc, cc), -1.0, -0.75)
+    )
+    # The mel of a recording is rough everywhere, in noise too; a smooth one was blurred or predicted.
+    rough = _ramp(_smooth(_means((target, target)), GATE_SMOOTHING_FRAMES).squeeze(1).sqrt(), 0.2, 0.3)
+    open_or_unvoiced = gate * voiced + (1.0 - voiced)
+    # An unvoiced frame next to a note still shows the note's harmonics: its window reaches into it.
+    reach = F.pad(open_or_unvoiced, (GATE_REACH_FRAMES, GATE_REACH_FRAMES), value=1.0)
+    nearby = reach.unfold(-1, 2 * GATE_REACH_FRAMES + 1, 1).amin(-1)
+    return (torch.where(voiced > 0, gate, nearby) * rough).unsqueeze(-1)
+
+
+def _fit(to: Tensor, oo: Tensor, tm: Tensor, mm: Tensor, om: Tensor) -> tuple[Tensor, Tensor]:
+    """Least squares ``target = contrast * (own + detuning / 100 * moved)``: contrast, and detuning in cents."""
+    determinant = oo * mm - om.square() + 1e-7
+    contrast = (to * mm - tm * om) / determinant
+    return contrast, 100.0 * (tm * oo - to * om) / determinant / contrast.clamp(min=0.3)
+
+
+def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
+    """Whether the wanted mel shows the harmonics of another pitch than the pulse train's.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        pulses: the same of the pulse train.
+
+    Returns:
+        ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
+    """
+    target, comb = _fine_structure(wanted), _fine_structure(pulses)
+    # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
+    tt, tc, cc = _products((target, target), (target, comb), (comb, comb))
+    return _foreign(tt, tc, cc, none=0.85, full=0.7)
+
+
+@lru_cache(maxsize=16)
+def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Interpolation from the lowest bands to steps of ``RIPPLE_STEP_HZ``, ``(bands, steps)``."""
+    centres = band_centres_hz(mel)[:GATE_BANDS]
+    steps = np.arange(centres[0], centres[-1], RIPPLE_STEP_HZ)
+    weights = np.stack([np.interp(steps, centres, row) for row in np.eye(len(centres))])
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def ripple_hz(wanted: Tensor, mel: MelContract) -> Tensor:
+    """Distance of the harmonics that a mel shows: the first strong peak of its ripple's autocorrelation over frequency.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        mel: its contract.
+
+    Returns:
+        ``(batch, frames)`` Hz, ``LOWEST_RIPPLE_HZ`` to ``HIGHEST_RIPPLE_HZ``; without meaning where there is no ripple.
+    """
+    even = _fine_structure(wanted) @ _to_even_steps(mel, wanted.device, wanted.dtype)
+    count = even.shape[-1]
+    correlation = torch.fft.irfft(torch.fft.rfft(even, n=2 * count).abs().square(), n=2 * count)
+    low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
+    lags = torch.arange(low, high, device=even.device)
+    unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
+    smooth = _smooth(unbiased.transpose(1, 2), GATE_SMOOTHING_FRAMES).transpose(1, 2)
+    strong = smooth >= 0.8 * smooth.amax(dim=-1, keepdim=True)
+    first = torch.where(strong, lags, high).amin(dim=-1)
+    return (first.to(even.dtype) + 0.5) * RIPPLE_STEP_HZ
+
+
+def _correlation(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
+    return xy * torch.rsqrt(xx * yy + 1e-8)
+
+
+def _unexplained(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
+    """Nepers of ripple in the target that the comb does not account for."""
+    return (tt - tc.clamp(min=0.0).square() / (cc + 1e-6)).clamp(min=0.0).sqrt()
+
+
+def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, none: float = 0.6, full: float = 0.3) -> Tensor:
+    """1 where target and comb correlate by ``full`` or less and much ripple stays unexplained, 0 from ``none`` on."""
+    return _ramp(-_correlation(tc, tt, cc), -none, -full) * _ramp(_unexplained(tt, tc, cc), 0.6, 0.8)
+
+
+def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean products over the bands of ``(batch, frames, bands)`` pairs: ``(batch, pairs, frames)``."""
+    return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
+
+
+def _products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Mean products over the bands, smoothed over a few frames."""
+    return _smooth(_means(*pairs), GATE_SMOOTHING_FRAMES).unbind(1)
+
+
+def _fine_structure(log_mel_values: Tensor) -> Tensor:
+    low = log_mel_values[..., :GATE_BANDS]
+    return low - _smooth(low, GATE_SMOOTHING_BANDS)
+
+
+def _slope(values: Tensor) -> Tensor:
+    """Central difference along the last axis (torch.gradient does not export at dynamic length)."""
+    wide = F.pad(values, (1, 1), mode="replicate")
+    return 0.5 * (wide[..., 2:] - wide[..., :-2])
+
+
+def _ramp(values: Tensor, zero: float, one: float) -> Tensor:
+    return ((values - zero) / (one - zero)).clamp(0.0, 1.0)

@@ -1,0 +1,117 @@
+"""A recording at another pitch: the harmonics move, the formants and the consonants stay, pieces are the whole."""
+
+import numpy as np
+import pytest
+import torch
+
+from melisma.audio.f0_curve import shift_semitones
+from melisma.audio.mel import MelContract, log_mel
+from melisma.audio.transpose import PhaseCurve, frame_ratios, read_between
+from melisma.data.singer import random_phrase
+from melisma.evaluation.metrics import f0_agreement
+from melisma.f0 import estimate_f0
+from melisma.inference.recording import Recording
+from melisma.inference.recording_mel import RecordingMel
+from melisma.inference.sources import ArraySource
+from melisma.inference.transposed import Transposed
+
+RATE, HOP = 16000, 128
+MEL = MelContract(sample_rate=RATE, n_fft=512, win_length=512, hop_length=HOP, n_mels=40, fmin=40.0, fmax=8000.0)
+
+Voice = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def voice() -> Voice:
+    return random_phrase(np.random.default_rng(4), 3.0, 120.0, 400.0, RATE, HOP)
+
+
+def moved(audio: np.ndarray, f0_hz: np.ndarray, target_hz: np.ndarray, speed: float = 1.0) -> np.ndarray:
+    source = ArraySource(audio[None], RATE, RATE)
+    transposed = Transposed(MEL, f0_hz, target_hz, speed)
+    samples = len(target_hz) * HOP
+    edge = transposed.context
+    whole = Recording(source, -edge, round(samples * speed) + edge)
+    return transposed.read(whole, 0, samples)[0].numpy()
+
+
+def test_phase_and_position_are_inverse_even_outside_the_clip(voice: Voice) -> None:
+    curve = PhaseCurve(voice[1], RATE, HOP)
+    positions = np.linspace(-5000.0, 60000.0, 997)
+    assert np.abs(curve.position(curve.at(positions)) - positions).max() < 1e-6
+    steady = PhaseCurve(np.full(50, 200.0), RATE, HOP)
+    assert steady.at(np.array([RATE + 64.0]))[0] - steady.at(np.array([64.0]))[0] == pytest.approx(200.0)
+
+
+def test_reading_between_samples_is_reading_a_tone() -> None:
+    tone = np.sin(2 * np.pi * 0.05 * np.arange(8000)).astype(np.float32)
+    positions = 3000.37 + 0.731 * np.arange(2000)
+    assert np.abs(read_between(tone[None], positions)[0] - np.sin(2 * np.pi * 0.05 * positions)).max() < 2e-3
+
+
+@pytest.mark.parametrize("semitones", [-7.0, -0.5, 0.2, 4.0, 12.0])
+def test_the_pitch_is_the_one_asked_for(voice: Voice, semitones: float) -> None:
+    audio, f0_hz = voice
+    target = shift_semitones(f0_hz, semitones)
+    cents, voiced = f0_agreement(target, estimate_f0(moved(audio, f0_hz, target), RATE, HOP))
+    assert cents < 6
+    assert voiced > 0.9
+
+
+def test_there_and_back_is_where_it_began(voice: Voice) -> None:
+    audio, f0_hz = voice
+    target = shift_semitones(f0_hz, 4.0)
+    back = moved(moved(audio, f0_hz, target), target, f0_hz)
+    before, after = (log_mel(signal[: len(back)], MEL)[0, 3:28] for signal in (audio, back))
+    voiced = torch.from_numpy(f0_hz[: before.shape[1]] > 0)
+    assert (before - after)[:, voiced].abs().median() < 0.25
+
+
+def test_formants_stay(voice: Voice) -> None:
+    """A resonance of noise-like harmonics: its centre does not follow the pitch."""
+    frames = 250
+    f0_hz = np.full(frames, 110.0, dtype=np.float32)
+    time = np.arange(frames * HOP) / RATE
+    orders = np.arange(1, 70)[:, None]
+    level = np.exp(-0.5 * ((orders * 110.0 - 2000.0) / 400.0) ** 2) + 1e-3
+    audio = (0.05 * level * np.cos(2 * np.pi * orders * 110.0 * time)).sum(0).astype(np.float32)
+
+    def centre(signal: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft(signal)) ** 2
+        return float((power * np.fft.rfftfreq(len(signal), 1 / RATE)).sum() / power.sum())
+
+    for semitones in (-5.0, 5.0):
+        shifted = moved(audio, f0_hz, shift_semitones(f0_hz, semitones))
+        assert centre(shifted) == pytest.approx(centre(audio), rel=0.06)
+
+
+def test_unvoiced_sound_stays_as_it_was(voice: Voice) -> None:
+    audio, f0_hz = voice
+    f0_hz = f0_hz.copy()
+    f0_hz[100:200] = 0.0
+    shifted = moved(audio, f0_hz, shift_semitones(f0_hz, 5.0))
+    assert np.abs(shifted - audio[: len(shifted)])[110 * HOP : 190 * HOP].max() < 1e-5
+
+
+def test_frames_close_to_a_note_follow_it() -> None:
+    f0_hz = np.array([0, 0, 0, 0, 200, 200, 0, 0, 0, 0], dtype=np.float64)
+    assert frame_ratios(f0_hz, 2 * f0_hz).tolist() == [0, 0, 2, 2, 2, 2, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.8, 1.3])
+def test_pieces_are_the_whole(voice: Voice, speed: float) -> None:
+    audio, f0_hz = voice
+    frames = int(len(f0_hz) / speed)
+    target = np.interp(np.arange(frames) * speed, np.arange(len(f0_hz)), shift_semitones(f0_hz, 3.0))
+    stereo = np.stack([audio, 0.3 * audio])
+    whole = RecordingMel(ArraySource(stereo, RATE, RATE), MEL, speed, f0_hz, target)(0, frames)
+    pieces = RecordingMel(ArraySource(stereo, RATE, RATE), MEL, speed, f0_hz, target)
+    joined = torch.cat([pieces(a, min(frames, a + 37)) for a in range(0, frames, 37)], dim=-1)
+    assert whole.shape == joined.shape == (2, 40, frames)
+    assert (whole - joined).abs().max() < 2e-3
+
+
+def test_without_a_move_it_is_the_recordings_own_mel(voice: Voice) -> None:
+    audio, f0_hz = voice
+    own = RecordingMel(ArraySource(audio[None], RATE, RATE), MEL, 1.0, f0_hz, f0_hz.copy())(0, 100)
+    assert torch.allclose(own, log_mel(audio, MEL)[..., :100], atol=1e-5)
