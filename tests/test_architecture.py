@@ -38,6 +38,7 @@ GUESTS = {
     "mir_eval": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
     "mido": {"editing"},
+    "av": {"audio"},
     "fastapi": {"web"},
     "starlette": {"web"},
     "uvicorn": {"web", "commands"},
@@ -57,6 +58,7 @@ HEAVY = (
     "pyworld",
     "fastapi",
     "mido",
+    "av",
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

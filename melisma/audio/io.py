@@ -16,11 +16,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import soundfile
 
+from melisma.audio.containers import ContainerFile, container_of
 from melisma.audio.resample import ResampleStream, output_length, resample
 from melisma.config import lookup
 from melisma.errors import MelismaError
@@ -110,7 +111,7 @@ class AudioReader:
             self.close()
             raise
 
-    def _open(self) -> soundfile.SoundFile:
+    def _open(self) -> Any:
         if self.path.is_dir():
             raise MelismaError(f"{self.path}: is a folder; name an audio file in it")
         if not self.path.exists():
@@ -118,14 +119,16 @@ class AudioReader:
         try:
             if self.path.stat().st_size == 0:
                 raise MelismaError(f"{self.path}: the file is empty (0 bytes); record or export it again")
-            self.path.open("rb").close()
+            container = container_of(self.path)
+            if container is not None:
+                return ContainerFile(self.path, container)
             return soundfile.SoundFile(os.fspath(self.path))
         except PermissionError as error:
             raise MelismaError(f"{self.path}: not allowed to read it; change its permissions") from error
         except _FAILURES as error:
             raise MelismaError(
                 f"{self.path}: not an audio file that can be read (its content decides, not its name); "
-                "give wav, flac, ogg, opus or mp3, or convert it with ffmpeg first"
+                "give wav, flac, ogg, opus, mp3 or m4a, or convert it with ffmpeg first"
             ) from error
 
     def _truncated(self, detail: str) -> MelismaError:
@@ -361,10 +364,13 @@ class AudioWriter:
 def duration_seconds(path: str | Path) -> float | None:
     """What a file's header promises of its length, without decoding it; None where it promises nothing."""
     try:
-        facts = soundfile.info(os.fspath(path))
+        container = container_of(Path(path))
+        file = soundfile.SoundFile(os.fspath(path)) if container is None else ContainerFile(Path(path), container)
     except _FAILURES:
         return None
-    return facts.frames / facts.samplerate if facts.samplerate > 0 else None
+    frames, rate = file.frames, file.samplerate
+    file.close()
+    return frames / rate if frames > 0 and rate > 0 else None
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:

@@ -157,18 +157,6 @@ def _loud_frames(peaks: np.ndarray, frames: int, mel: MelContract, speed: float)
     return (sounding[:, last] > sounding[:, first]).astype(np.float32)
 
 
-def _feature_reader(
-    source: Source, mel: MelContract, settings: Settings, planned: Plan
-) -> Callable[[int, int], Tensor]:
-    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
-    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
-    if settings.formant_semitones == 0:
-        return features
-    # The formants are read between the harmonics that these features have: those of the pitch that is sung.
-    heard = planned.f0_hz
-    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
-
-
 def sing(
     vocoder: "Vocoder", source: Source, settings: Settings, planned: Plan, progress: Progress
 ) -> Iterator[np.ndarray]:
@@ -218,6 +206,18 @@ def _at_model_rate(
         yield samples * _gate(planned.loud, frame, frame + count, hop)
         frame += count
         progress(_F0_SHARE + (1.0 - _F0_SHARE) * frame / planned.frames)
+
+
+def _feature_reader(
+    source: Source, mel: MelContract, settings: Settings, planned: Plan
+) -> Callable[[int, int], Tensor]:
+    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
+    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
+    if settings.formant_semitones == 0:
+        return features
+    # The formants are read between the harmonics that these features have: those of the pitch that is sung.
+    heard = planned.f0_hz
+    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
 
 
 def _gate(loud: np.ndarray, first: int, last: int, hop: int) -> np.ndarray:

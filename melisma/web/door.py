@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -28,6 +29,7 @@ from melisma.web.settings import is_local
 COOKIE = "melisma_token"
 OPEN_PATHS = ("/healthz",)
 RETRY_SECONDS = 2
+DRAIN_SECONDS = 5.0
 _WORKING_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _SECURITY = {
     "x-content-type-options": "nosniff",
@@ -134,8 +136,10 @@ class Door:
         service, settings = self._service, self._service.settings
         promised = Headers(scope=scope).get("content-length", "0")
         if not promised.isdecimal() or int(promised) > settings.most_upload_bytes:
+            await self._drain(receive)
             raise TooMuchError(413, _too_large(settings.most_upload_bytes))
         if service.admitted >= settings.queue + settings.workers:
+            await self._drain(receive)
             line = f"{service.admitted} requests are being worked on or wait; try again in {RETRY_SECONDS} s"
             headers = {"retry-after": str(RETRY_SECONDS), "connection": "close"}
             await refusal(429, line, headers)(scope, receive, send)
@@ -145,6 +149,18 @@ class Door:
             await self._app(scope, self._limited(receive), send)
         finally:
             service.admitted -= 1
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read a refused body and drop it, in bounds: a client that still sends when the connection closes would see
+        a reset instead of the answer."""
+        left = self._service.settings.most_upload_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    message: Any = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     def _limited(self, receive: Receive) -> Receive:
         settings = self._service.settings
