@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from melisma.audio.f0_curve import resample_curve
-from melisma.audio.mel import MelContract, log_mel
-from melisma.editing import find_notes, warp_formants
+from melisma.audio.mel import MelContract
+from melisma.editing import find_notes
 from melisma.editing.notes import Note
 from melisma.inference.pitch import f0_of_source
 from melisma.inference.recording_mel import RecordingMel
@@ -35,6 +34,7 @@ class Clip:
         frames: frames of the model.
         f0_hz: ``(frames,)`` Hz, 0 where unvoiced.
         notes: what is sung.
+        log_mel: ``(channels, n_mels, frames)`` of the recording as it is.
         audio: ``(channels, frames * hop)`` at the model's rate, zeros after the end.
 
     Raises:
@@ -65,27 +65,15 @@ class Clip:
         else:
             curve = f0_of_source(self.source, self.mel, None, downmix, lambda share: progress(0.1 + 0.8 * share))
         self.f0_hz = np.asarray(curve, dtype=np.float32)
+        read = RecordingMel(self.source, self.mel)
+        blocks = range(0, self.frames, _BLOCK_FRAMES)
+        self.log_mel = torch.cat([read(start, min(self.frames, start + _BLOCK_FRAMES)) for start in blocks], dim=-1)
         self.notes: tuple[Note, ...] = find_notes(self.f0_hz, self.frame_rate_hz)
 
     @property
     def seconds(self) -> float:
         """Length of the recording."""
         return self.native.shape[1] / self.native_rate
-
-    def features(
-        self, target_f0_hz: np.ndarray, speed: float, formant_semitones: float
-    ) -> Callable[[int, int], Tensor]:
-        """``(first, last) -> (channels, n_mels, last - first)``: the log-mel of frames of a result.
-
-        Args:
-            target_f0_hz: ``(result frames,)``: what is sung; the mel moves with it, the formants stay.
-            speed: of the result.
-            formant_semitones: by how much the formants move.
-        """
-        read = RecordingMel(self.source, self.mel, speed, self.f0_hz, target_f0_hz)
-        if formant_semitones == 0:
-            return read
-        return lambda first, last: warp_formants(read(first, last), self.mel, formant_semitones, target_f0_hz, first)
 
     def at_speed(self, f0_hz: np.ndarray, speed: float) -> np.ndarray:
         """A curve of the recording at the frames of a result that plays ``speed`` times as fast."""
@@ -96,14 +84,6 @@ class Clip:
 
     def picture(self) -> np.ndarray:
         """The mel spectrogram ``(frames, n_mels)`` as uint8: 255 is the loudest band, 0 is 70 dB below it or less."""
-        hop = self.mel.hop_length
-        rows = []
-        mono = torch.from_numpy(self.audio.mean(axis=0))
-        margin = self.mel.n_fft // hop
-        for start in range(0, self.frames, _BLOCK_FRAMES):
-            first, stop = max(0, start - margin), min(self.frames, start + _BLOCK_FRAMES)
-            block = log_mel(mono[first * hop : (stop + margin) * hop], self.mel)[0]
-            rows.append(block[:, start - first : stop - first])
-        values = torch.cat(rows, dim=1).T.numpy() * (1.0 if self.mel.log_base == "e" else np.log(10.0))
+        values = self.log_mel.mean(dim=0).T.numpy() * (1.0 if self.mel.log_base == "e" else np.log(10.0))
         shares = (values - (values.max() - PICTURE_RANGE)) / PICTURE_RANGE
         return np.rint(255.0 * np.clip(shares, 0.0, 1.0)).astype(np.uint8)

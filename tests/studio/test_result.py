@@ -130,7 +130,7 @@ def test_formants_leave_pauses_as_they_are(clip: Clip) -> None:
 
 def test_everything_is_what_the_model_makes_of_the_clip(clip: Clip) -> None:
     result = finish(Result(clip, everything=True))
-    whole = clip.vocoder.resynthesize(clip.native[0], clip.native_rate, f0_hz=clip.f0_hz)
+    whole = clip.vocoder.resynthesize(clip.native[0], clip.native_rate)
     made = result.audio[0, : len(whole)]
     # resynthesize() evens out the level by one factor and stops in digital silence.
     gain = np.dot(made, whole) / np.dot(made, made)
