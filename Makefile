@@ -23,7 +23,7 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m mypy
 
 docs: $(VENV)/installed-docs
-	DISABLE_MKDOCS_2_WARNING=true $(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "the documentation is in build/site/index.html"
 
 picture: $(VENV)/installed
