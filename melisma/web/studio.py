@@ -160,7 +160,6 @@ def state(session: UsesSession) -> dict[str, Any]:
         "channels": len(clip.audio),
         "frames": clip.frames,
         "frame_rate_hz": clip.frame_rate_hz,
-        "uses_f0": clip.vocoder.uses_f0,
         "bands_hz": _bands(clip),
     }
     return told | progress(result)

@@ -72,6 +72,15 @@ def test_a_closed_session_is_gone(store: Store, song: np.ndarray) -> None:
         store.get(session.id)
 
 
+def test_nobody_asks_and_it_is_forgotten(store: Store, song: np.ndarray) -> None:
+    old, young = opened(store, song), opened(store, song)
+    old.touched -= store.limits.idle_seconds + 1.0
+    store.edit(young, Edits((Transpose(1.0),)), 0.0, False)  # any work is an occasion to look
+    until(lambda: old.closed)
+    with pytest.raises(NotFoundError):
+        store.get(old.id)
+
+
 def test_a_recording_that_cannot_be_sung_says_why(song: np.ndarray) -> None:
     def load(name: str) -> Vocoder:
         raise MelismaError("no such model; choose another")

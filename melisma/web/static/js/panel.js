@@ -146,7 +146,6 @@ export function setUpPanel() {
   on("language", show);
   on("opened", () => {
     $("model").value = session.model;
-    if (!session.info.uses_f0) emit("failure", new Error(t("noPitch")));
     show();
   });
   show();

@@ -79,6 +79,8 @@ function drawRoll() {
   const [left, top] = [scroller.scrollLeft, scroller.scrollTop];
   drawRows(context, width, height, top);
   drawTimes(context, width, height, left);
+  context.fillStyle = colour("back"); // nothing is sung after the end
+  context.fillRect(xOf(view.seconds) - left, 0, Math.max(0, width + left - xOf(view.seconds)), height);
   drawCurve(context, session.recorded, colour("recorded"), width, left, top, 1.2);
   drawCurve(context, session.sung, colour("sung"), width, left, top, 2.2);
 }

@@ -61,7 +61,6 @@ export const STRINGS = {
   "melodySome": {"en": "The voice follows {count} notes.", "zh": "歌声正跟随 {count} 个音符。"},
   "mode": {"en": "Scale", "zh": "音阶"},
   "model": {"en": "Model", "zh": "模型"},
-  "noPitch": {"en": "This model does not sing a pitch curve: edits of the pitch change nothing. Choose another model.", "zh": "此模型不使用音高曲线，音高编辑不会起作用。请选择其他模型。"},
   "noVoice": {"en": "No sung or spoken pitch was found in this recording.", "zh": "在此录音中没有找到有音高的声音。"},
   "noteHint": {"en": "Drag a note up or down, or select it and use the arrow keys.", "zh": "上下拖动音符，或选中后使用方向键。"},
   "noteMany": {"en": "{count} notes", "zh": "{count} 个音符"},
