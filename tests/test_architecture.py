@@ -43,6 +43,7 @@ GUESTS = {
     "starlette": {"web"},
     "uvicorn": {"web", "commands"},
     "prometheus_client": {"web"},
+    "ray": {"web"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (

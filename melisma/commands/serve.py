@@ -13,7 +13,6 @@ from melisma.errors import MelismaError
 if TYPE_CHECKING:
     import uvicorn
 
-TOKEN_VARIABLE = "MELISMA_TOKEN"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets")
 _SHUTDOWN_SECONDS = 5
 _LARGEST_MESSAGE = 1 << 20
@@ -35,8 +34,10 @@ def run(
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise MelismaError(f"the service needs {', '.join(missing)}; install its extra: pip install 'melisma[serve]'")
+    # The workers are the threads that sing: numpy's own, made when it is first imported, would only crowd them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from melisma.web import Settings, create_app
-    from melisma.web.settings import named_models
+    from melisma.web.settings import TOKEN_VARIABLE, named_models
 
     settings = Settings(
         host=host,

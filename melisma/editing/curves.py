@@ -204,11 +204,12 @@ def joined(offset: np.ndarray, f0_hz: np.ndarray, borders: Iterable[int], frame_
     edges = np.array(sorted(set(borders)), dtype=np.int64)
     for start, stop in voiced_runs(np.asarray(f0_hz) > 0):
         inside = edges[(edges > start) & (edges < stop)]
-        around = np.concatenate([[start], inside, [stop]])
+        # To the next border there is half of the way, to the end of the stretch all of it.
+        around = np.concatenate([[2 * start - border for border in inside[:1]], inside])
+        around = np.append(around, [2 * stop - border for border in inside[-1:]])
         for border, before, after in zip(inside, around[:-2], around[2:], strict=True):
             jump = offset[border] - offset[border - 1]
-            left = _fall(min(reach, max(1, (border - before) // 2)))
-            right = _fall(min(reach, max(1, (after - border) // 2)))
+            left, right = (_fall(min(reach, max(1, room // 2))) for room in (border - before, after - border))
             result[border - len(left) : border] += 0.5 * jump * left[::-1]
             result[border : border + len(right)] -= 0.5 * jump * right
     return result

@@ -161,8 +161,8 @@ def write_edits(edits: Edits) -> str:
 
 
 def edits_schema() -> dict[str, Any]:
-    """The JSON schema of edits, for OpenAPI documents and forms."""
-    return _adapter().json_schema(ref_template="#/components/schemas/{model}")
+    """The JSON schema of edits."""
+    return _adapter().json_schema()
 
 
 def check_step(step: Step) -> None:

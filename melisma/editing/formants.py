@@ -5,25 +5,17 @@ CheapTrick does on a spectrum; Morise 2015), moved along frequency, and the diff
 are, what they ride on moves.
 """
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.audio.mel import MelContract, hz_to_mel, mel_to_hz
+from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import band_centres_hz
 from melisma.errors import MelismaError
 
 FARTHEST = 12.0  # semitones
 RAMP_FRAMES = 3  # at the borders of voiced stretches
 _NARROWEST_HZ = 80.0  # below a low voice's harmonics are not told apart by a mel
-
-
-@lru_cache(maxsize=16)
-def centres_hz(mel: MelContract) -> np.ndarray:
-    """``(n_mels,)`` Hz of the filters' peaks."""
-    lowest, highest = hz_to_mel(np.array([mel.fmin, mel.highest_hz]), mel.scale)
-    return mel_to_hz(np.linspace(lowest, highest, mel.n_mels + 2), mel.scale)[1:-1]
 
 
 def warp_formants(
@@ -57,7 +49,7 @@ def warp_formants(
         return log_mel
     presence = _presence(around)[first - start :][:frames]
     values = log_mel.detach().cpu().numpy().astype(np.float64)
-    frequencies = centres_hz(mel)
+    frequencies = band_centres_hz(mel)
     envelope = _envelope(values, frequencies, np.maximum(curve, _NARROWEST_HZ))
     moved = _read(envelope, frequencies, frequencies / 2.0 ** (semitones / 12.0))
     changed = values + presence * (moved - envelope)

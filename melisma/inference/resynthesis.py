@@ -215,9 +215,10 @@ def _feature_reader(
     features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
     if settings.formant_semitones == 0:
         return features
-    # The formants are read between the harmonics that these features have: those of the pitch that is sung.
-    heard = planned.f0_hz
-    return lambda first, last: warp_formants(features(first, last), mel, settings.formant_semitones, heard, first)
+    # The formants are read between the harmonics that these features have: those of what is sung.
+    return lambda first, last: warp_formants(
+        features(first, last), mel, settings.formant_semitones, planned.f0_hz, first
+    )
 
 
 def _gate(loud: np.ndarray, first: int, last: int, hop: int) -> np.ndarray:

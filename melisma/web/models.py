@@ -57,8 +57,13 @@ class Models:
                 self._loaded[known] = load(self._settings.models[known], device=self._settings.device)
             return self._loaded[known]
 
+    @property
+    def loaded(self) -> bool:
+        """Whether all models are in memory."""
+        return len(self._loaded) == len(self._settings.models)
+
     def describe(self) -> list[ModelInfo]:
-        """All models; loads them."""
+        """All models; loads those that are not in memory."""
         return [self._info(name) for name in self._settings.models]
 
     def _info(self, name: str) -> ModelInfo:

@@ -13,7 +13,7 @@ from melisma.audio.arrays import choose
 from melisma.audio.f0_curve import KEYS as F0_KEYS
 from melisma.audio.f0_curve import check_f0
 from melisma.audio.io import SampleFormat, encode_audio
-from melisma.editing.edits import Edits, Follow, apply, read_edits
+from melisma.editing.edits import Edits, Follow, apply, edits_schema, read_edits
 from melisma.editing.midi import LARGEST_FILE, read_midi
 from melisma.errors import MelismaError
 from melisma.inference.feature_files import features_of_arrays
@@ -71,8 +71,16 @@ AudioFormat = Annotated[Format, Form(alias="format", description="Of the answer.
 @router.get("/models", responses={status: ERRORS[status] for status in (401, 403)})
 async def models(service: TheService) -> list[ModelInfo]:
     """The models of this service; the first one sings where a request names none."""
+    if service.models.loaded:  # no reason to wait behind those that sing
+        return service.models.describe()
     async with service.core():
         return await service.work(lambda progress: service.models.describe())
+
+
+@router.get("/edits-schema", responses={status: ERRORS[status] for status in (401, 403)})
+async def schema_of_edits() -> dict[str, Any]:
+    """The JSON schema of ``edits``."""
+    return edits_schema()
 
 
 @router.post("/resynth", response_class=Response, responses=AUDIO | ERRORS)
@@ -83,7 +91,7 @@ async def resynth(
     edits: Annotated[
         str,
         Form(
-            description="Edits as JSON: steps, formant_semitones, speed.",
+            description="Edits as JSON, see /v1/edits-schema: steps, formant_semitones, speed.",
             examples=['{"steps": [{"kind": "snap", "scale": "C:maj", "strength": 0.8}], "formant_semitones": 1}'],
         ),
     ] = "{}",

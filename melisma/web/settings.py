@@ -8,6 +8,7 @@ from pathlib import Path
 
 from melisma.errors import MelismaError
 
+TOKEN_VARIABLE = "MELISMA_TOKEN"
 SHORTEST_TOKEN = 16
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 

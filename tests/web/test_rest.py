@@ -146,6 +146,12 @@ def npz(**arrays: object) -> bytes:
     return buffer.getvalue()
 
 
+def test_the_schema_of_edits_knows_every_step(server: Running) -> None:
+    schema = server.client.get("/v1/edits-schema").json()
+    assert set(schema["properties"]) == {"steps", "formant_semitones", "speed"}
+    assert {"Snap", "Move", "Follow"} <= set(schema["$defs"])
+
+
 def test_nothing_unknown_is_answered(server: Running) -> None:
     assert server.client.get("/v1/../etc/passwd").status_code == 404
     assert server.client.get("/v1/resynth").status_code == 405
