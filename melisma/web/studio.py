@@ -23,7 +23,6 @@ from melisma.editing.pitch import NAMES, pitch_of
 from melisma.editing.scales import MODES
 from melisma.errors import MelismaError
 from melisma.inference.resynthesis import level_gains
-from melisma.studio.clip import Clip
 from melisma.studio.compare import level_of
 from melisma.studio.files import EXPORTS, audio_bytes, open_session, save_session
 from melisma.studio.result import Result
@@ -160,15 +159,9 @@ def state(session: UsesSession) -> dict[str, Any]:
         "channels": len(clip.audio),
         "frames": clip.frames,
         "frame_rate_hz": clip.frame_rate_hz,
-        "bands_hz": _bands(clip),
+        "bands": clip.mel.n_mels,
     }
     return told | progress(result)
-
-
-def _bands(clip: Clip) -> list[float]:
-    from melisma.editing.formants import centres_hz
-
-    return [round(float(hz), 1) for hz in centres_hz(clip.mel)]
 
 
 def progress(result: Result) -> dict[str, Any]:

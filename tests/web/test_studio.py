@@ -68,7 +68,7 @@ def test_open_edit_hear_export_and_open_again(
     recorded, sung = np.frombuffer(server.client.get(f"{at}/curve").content, "<f4").reshape(2, -1)
     assert 12 * np.log2(np.median(sung[70:95] / recorded[70:95])) == pytest.approx(2.0, abs=0.05)
     picture = server.client.get(f"{at}/picture").content
-    assert len(picture) == session["frames"] * len(session["bands_hz"])
+    assert len(picture) == session["frames"] * session["bands"]
     wav, rate = decoded(server.client.get(f"{at}/export/wav").content, tmp_path)
     assert (rate, wav.shape[1]) == (44100, len(clip.audio))
     assert [round(note.pitch) for note in read_midi(server.client.get(f"{at}/export/midi").content)] == [57, 66]

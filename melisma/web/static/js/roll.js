@@ -112,7 +112,7 @@ function drawKeys() {
 // The spectrogram as pictures of TILE frames, made once for a recording.
 function makeTiles() {
   tiles = [];
-  const bands = session.info.bands_hz.length;
+  const bands = session.info.bands;
   const frames = session.picture.length / bands;
   for (let start = 0; start < frames; start += TILE) {
     const count = Math.min(TILE, frames - start);
