@@ -108,6 +108,39 @@ def synth(
     command.run(features, f0, out, model, layout, mel_base, speaker, projections, seed, device)
 
 
+def stream(
+    source: Annotated[Path | None, arg(name="in", metavar="IN")] = None,
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
+    shift: float = 0.0,
+    model: str = "melisma-44k",
+    projections: int | None = None,
+    seed: int = 0,
+    block_ms: float = 10.0,
+    margin_ms: float = 40.0,
+    realtime: bool = False,
+    seconds: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Sing live: from microphone or file to speaker or file, one channel; latency and dropouts are said.
+
+    Args:
+        source: audio file instead of the microphone; its channels are averaged.
+        out: audio file instead of the speaker.
+        shift: semitones, may be fractional.
+        model: melisma-44k, analytic (no weights), or a checkpoint of a mel vocoder.
+        projections: rounds of mel projection; they look seconds ahead, so live the default is none.
+        seed: of the noise.
+        block_ms: milliseconds that the sound card brings and fetches at a time.
+        margin_ms: milliseconds of audio kept ready for work that takes longer than a block.
+        realtime: from file to file at the pace of a sound card instead of as fast as it goes.
+        seconds: stop after so many; else at the end of the file, or on Ctrl-C.
+        device: auto, cpu or cuda.
+    """
+    from melisma.commands import stream as command
+
+    command.run(source, out, shift, model, projections, seed, block_ms, margin_ms, realtime, seconds, device)
+
+
 def info(model: Annotated[Positional[str], arg(metavar="MODEL")]) -> None:
     """Say what a checkpoint is and whether it can be trusted.
 
@@ -212,6 +245,7 @@ def serve(
 COMMANDS: dict[str, Callable[..., None]] = {
     "resynth": resynth,
     "synth": synth,
+    "stream": stream,
     "info": info,
     "convert": convert,
     "evaluate": evaluate,

@@ -27,9 +27,12 @@ def segment_edges(f0_hz: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         frame ``s - 1`` to the centre of frame ``s``. Where only one end is voiced its F0 holds; where none is, the F0
         is 0. The first and the last segment hold the edge frames.
     """
-    padded = F.pad(f0_hz, (1, 1), mode="replicate") if f0_hz.shape[-1] > 0 else f0_hz
-    left, right = padded[:, :-1], padded[:, 1:]
-    voiced = (padded > 0).to(f0_hz.dtype)
+    return _edges(F.pad(f0_hz, (1, 1), mode="replicate") if f0_hz.shape[-1] > 0 else f0_hz)
+
+
+def _edges(centres_hz: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    left, right = centres_hz[:, :-1], centres_hz[:, 1:]
+    voiced = (centres_hz > 0).to(centres_hz.dtype)
     start = torch.where(left > 0, left, right)
     end = torch.where(right > 0, right, left)
     return start, end, voiced[:, :-1], voiced[:, 1:]
@@ -83,21 +86,38 @@ def pulse_train(f0_hz: Tensor, sample_rate: int, hop_length: int, initial_phase:
     Returns:
         ``(batch, frames * hop_length)``; silent where unvoiced, with a ramp of one frame at the borders.
     """
-    start, end, voiced_start, voiced_end = segment_edges(f0_hz)
+    phase = torch.zeros_like(f0_hz[:, :1], dtype=torch.float64) if initial_phase is None else initial_phase.double()
+    train, _ = next_pulses(F.pad(f0_hz, (1, 1), mode="replicate"), phase, sample_rate, hop_length)
+    half = hop_length // 2
+    return train[:, half : half + f0_hz.shape[-1] * hop_length]
+
+
+def next_pulses(edges_hz: Tensor, phase: Tensor, sample_rate: int, hop_length: int) -> tuple[Tensor, Tensor]:
+    """The pulse train from the centre of one frame to that of another.
+
+    Args:
+        edges_hz: F0 at the centres of consecutive frames, ``(batch, segments + 1)`` in Hz, 0 where unvoiced.
+        phase: cycles of the fundamental at the first centre, float64 ``(batch, 1)``.
+        sample_rate: Hz.
+        hop_length: samples between frames.
+
+    Returns:
+        ``(batch, segments * hop_length)``, and the phase at the last centre, within one cycle.
+    """
+    start, end, voiced_start, voiced_end = _edges(edges_hz)
     advance = segment_cycles(start, end, sample_rate, hop_length)
-    offset = torch.cumsum(advance, dim=1) - advance
-    if initial_phase is not None:
-        offset = offset + initial_phase.double()
-    position = (torch.arange(hop_length, device=f0_hz.device, dtype=f0_hz.dtype) + 0.5) / hop_length
+    total = torch.cumsum(advance, dim=1)
+    offset = total - advance + phase
+    position = (torch.arange(hop_length, device=edges_hz.device, dtype=edges_hz.dtype) + 0.5) / hop_length
     log_start = start.clamp(min=1e-3).log().unsqueeze(-1)
     log_end = end.clamp(min=1e-3).log().unsqueeze(-1)
     frequency = torch.exp(log_start + (log_end - log_start) * position)
-    cycles = torch.cumsum(frequency / sample_rate, dim=-1) + torch.remainder(offset, 1.0).to(f0_hz.dtype).unsqueeze(-1)
+    since = torch.cumsum(frequency / sample_rate, dim=-1)
+    cycles = since + torch.remainder(offset, 1.0).to(edges_hz.dtype).unsqueeze(-1)
     ramp = voiced_start.unsqueeze(-1) + (voiced_end - voiced_start).unsqueeze(-1) * position
     amplitude = ramp * 2.0 * torch.sqrt(frequency / sample_rate)
     train = amplitude * dirichlet(cycles, BAND_SHARE * sample_rate / 2 / frequency)
-    half = hop_length // 2
-    return train.reshape(f0_hz.shape[0], -1)[:, half : half + f0_hz.shape[-1] * hop_length]
+    return train.reshape(edges_hz.shape[0], -1), torch.remainder(phase + total[:, -1:], 1.0)
 
 
 def dirichlet(cycles: Tensor, harmonics: Tensor) -> Tensor:

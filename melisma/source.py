@@ -4,7 +4,7 @@ The public decoders write the same signal in several ways; here it is written on
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -232,6 +232,21 @@ class HarmonicSource(nn.Module):
         sines, _, _ = self.sines.held(f0_hz, self.hop_length, randomness, self.framed)
         return torch.tanh(self.merge(sines.to(self.merge.weight.dtype))).transpose(1, 2)
 
+    def step(
+        self, f0_hz: Tensor, start_phase: Tensor | None, randomness: Randomness | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The excitation of the next chunk of an F0 curve, and the phase behind it.
+
+        Args:
+            f0_hz: ``(batch, frames)`` in Hz, 0 where unvoiced.
+            start_phase: ``(batch,)`` cycles, what the step before gave; None at the beginning.
+            randomness: draws for this chunk; ``initial_phase`` must be the same for all chunks.
+
+        Returns:
+            ``(batch, 1, frames * hop_length)`` and float64 ``(batch,)``.
+        """
+        return _step(self, f0_hz, start_phase, randomness, f0_hz.shape[1], self.sines.sample_rate, gliding=False)
+
 
 class GlidingSource(nn.Module):
     """One sine of amplitude one at a low rate (openvpi's mini-NSF).
@@ -259,3 +274,27 @@ class GlidingSource(nn.Module):
             start = randomness.start_phase.to(f0_hz.device).double().reshape(-1, 1)
             phase = fraction(phases.gliding(f0_hz, self.sample_rate, self.hop_length) + start).float()
         return torch.sin(2 * math.pi * phase).unsqueeze(1)
+
+    def step(self, f0_hz: Tensor, start_phase: Tensor | None, frames: int) -> tuple[Tensor, Tensor]:
+        """The excitation of the first ``frames`` of a chunk, whose last frames only say where the glide goes.
+
+        Otherwise as :meth:`HarmonicSource.step`.
+        """
+        return _step(self, f0_hz, start_phase, None, frames, self.sample_rate, gliding=True)
+
+
+def _step(
+    source: "HarmonicSource | GlidingSource",
+    f0_hz: Tensor,
+    start_phase: Tensor | None,
+    randomness: Randomness | None,
+    frames: int,
+    sample_rate: float,
+    gliding: bool,
+) -> tuple[Tensor, Tensor]:
+    phase = f0_hz.new_zeros(f0_hz.shape[0], dtype=torch.float64) if start_phase is None else start_phase
+    if frames == 0:
+        return f0_hz.new_zeros(f0_hz.shape[0], 1, 0), phase
+    made = source(f0_hz, replace(randomness or Randomness(), start_phase=phase))
+    sung = phases.before_frame(f0_hz, sample_rate, source.hop_length, frames, gliding)
+    return made[..., : frames * source.hop_length], fraction(phase + sung)

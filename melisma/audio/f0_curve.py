@@ -15,6 +15,8 @@ from melisma.errors import MelismaError
 KEYS = ("f0_hz", "f0")  # where .npz and .pt files with several arrays keep the curve
 GAP = 1.5  # a file with times has no F0 farther than so many of its steps from a row
 
+NEUTRAL_HZ = 200.0  # for models that expect an F0 everywhere, where a curve has none at all
+
 
 def interpolate_unvoiced(f0_hz: np.ndarray) -> np.ndarray:
     """Fill unvoiced frames on a straight line in log frequency; the first and last voiced values hold at the edges.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from melisma.errors import MelismaError
 from melisma.inference.files import check_output
+from melisma.inference.streaming import latency_in_words
 from melisma.inference.vocoder import ANALYTIC, load, model_path
 
 
@@ -11,13 +12,15 @@ def info(model: str) -> None:
     """Print what a checkpoint is and whether it can be trusted."""
     if model == ANALYTIC:
         print("analytic: the spectral generator without weights; signal processing only, nothing to trust")
-        print(f"mel: {load(ANALYTIC).mel}")
+        vocoder = load(ANALYTIC)
+        print(f"mel: {vocoder.mel}")
+        print(f"stream: {latency_in_words(vocoder.generator)}")
         return
     from melisma.interop import describe
 
     path = model_path(model)
     print(f"{path}:")
-    print(describe(path))
+    print(describe(path, lambda loaded: {"stream": latency_in_words(loaded.generator)}))
 
 
 def convert(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ follow each, and an excitation made from F0, if the model has one, is added on t
 2019; Lee et al. 2023).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +19,17 @@ from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
 from melisma.errors import MelismaError
-from melisma.layers.activations import REACH, AntiAliased, Snake, SnakeBeta
+from melisma.generators.nsf_hifigan_step import step
+from melisma.generators.reach import END_KERNEL, halo_frames, lookahead_samples
+from melisma.layers.activations import AntiAliased, Snake, SnakeBeta
+from melisma.layers.convolution import Convolution, Upsampling
 from melisma.layers.residual import RESIDUAL_BLOCKS, Leaky
+from melisma.layers.streaming import Memory, State
 from melisma.layers.weight_norm import normed
 from melisma.noise import counter_normal, counter_uniform, derived_seed
 from melisma.phase import before_frame
 from melisma.source import GlidingSource, HarmonicSource, Randomness
 
-_END_KERNEL = 7  # of the first and the last convolution
 _MINI_STAGES = 2  # upsamplings before the mini-NSF source is added
 
 
@@ -136,9 +140,18 @@ class NsfHifiganConfig:
         """Samples of audio to one sample after upsampling ``stage``."""
         return math.prod(self.upsample_rates[stage + 1 :])
 
+    def first_sample(self, stage: int) -> int:
+        """The first sample of upsampling ``stage`` that is used, where an odd padding gives one too many."""
+        return (self.upsample_kernel_sizes[stage] - self.upsample_rates[stage]) % 2 if self.padding == "up" else 0
+
+    @property
+    def is_anti_aliased(self) -> bool:
+        """Whether activations look at neighbouring samples."""
+        return self.activation != "leaky-relu"
+
     def activation_factory(self) -> Callable[[int], nn.Module]:
         """A function from the number of channels to a new activation."""
-        if self.activation == "leaky-relu":
+        if not self.is_anti_aliased:
             return lambda channels: Leaky()
         snake = Snake if self.activation == "snake" else SnakeBeta
         return lambda channels: AntiAliased(snake(channels, self.snake_log_scale))
@@ -152,6 +165,10 @@ class FinalLeaky(nn.Module):
         # The slope is 0.01 here and 0.1 everywhere else: HiFi-GAN left PyTorch's default standing, and every released
         # checkpoint of this family was trained so.
         return F.leaky_relu(x, 0.01)
+
+    def step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The next chunk; it needs no past."""
+        return self(x)
 
 
 class NsfHifigan(nn.Module):
@@ -169,10 +186,10 @@ class NsfHifigan(nn.Module):
         self.halo_frames = halo_frames(config)
         activation = config.activation_factory()
         stages = range(len(config.upsample_rates))
-        convolution = partial(nn.Conv1d, kernel_size=_END_KERNEL, padding=_END_KERNEL // 2)
+        convolution = partial(Convolution, kernel_size=END_KERNEL, padding=END_KERNEL // 2)
         self.conv_pre = normed(convolution(config.in_channels, config.channels(0)), initial_std=None)
         if config.speaker_channels:
-            self.cond = nn.Conv1d(config.speaker_channels, config.channels(0), 1)
+            self.cond = Convolution(config.speaker_channels, config.channels(0), 1)
         if config.activation_before_upsampling:
             self.up_activations = nn.ModuleList(activation(config.channels(stage)) for stage in stages)
         self.ups = nn.ModuleList(_upsampling(config, stage) for stage in stages)
@@ -193,14 +210,14 @@ class NsfHifigan(nn.Module):
         if config.source == "harmonic":
             self.source = HarmonicSource(config.sample_rate, config.hop_length, config.overtones, config.framed_phase)
             self.noise_convs = nn.ModuleList(
-                nn.Conv1d(1, config.channels(stage + 1), 2 * config.remaining(stage), stride=config.remaining(stage))
+                Convolution(1, config.channels(stage + 1), 2 * config.remaining(stage), stride=config.remaining(stage))
                 for stage in range(stages - 1)
             )
-            self.noise_convs.append(nn.Conv1d(1, config.channels(stages), 1))
+            self.noise_convs.append(Convolution(1, config.channels(stages), 1))
         elif config.source == "mini":
             step = config.remaining(_MINI_STAGES - 1)
             self.source = GlidingSource(config.sample_rate / step, config.hop_length // step)
-            self.source_conv = nn.Conv1d(1, config.channels(_MINI_STAGES), 1)
+            self.source_conv = Convolution(1, config.channels(_MINI_STAGES), 1)
             nn.init.normal_(self.source_conv.weight, 0.0, 0.01)
 
     def forward(
@@ -236,6 +253,39 @@ class NsfHifigan(nn.Module):
         x = self.conv_post(self.post_activation(x))
         x = x.tanh() if self.config.final_activation == "tanh" else x.clamp(-1.0, 1.0)
         return x[..., : frames * self.hop_length]
+
+    def step(
+        self,
+        features: Tensor,
+        f0_hz: Tensor | None = None,
+        speaker: Tensor | None = None,
+        state: State | None = None,
+        randomness: Randomness | None = None,
+        last: bool = False,
+    ) -> tuple[Tensor, State]:
+        """Make the audio that the next frames decide; all steps joined are the forward of the whole.
+
+        Args:
+            features: the next frames, ``(batch, in_channels, frames)``; there may be none.
+            f0_hz: of the same frames, see :meth:`forward`.
+            speaker: ``(batch, speaker_channels, 1 or frames)``.
+            state: what the step before gave; None at the beginning. It is not changed.
+            randomness: draws for these frames (:meth:`draws`); drawn where missing. The phase comes from the state.
+            last: whether the signal ends with these frames; then the rest comes.
+
+        Returns:
+            ``(batch, 1, samples)``: of ``n`` frames so far, all but the last ``lookahead_samples``; and the new state.
+
+        Raises:
+            MelismaError: an input is missing or has another shape, or the stream is finished.
+        """
+        self._check(features, f0_hz, speaker)
+        return step(self, features, f0_hz, speaker, Memory(state, last), randomness or Randomness())
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples of audio that wait for later frames in :meth:`step`."""
+        return lookahead_samples(self.config)
 
     def _check(self, features: Tensor, f0_hz: Tensor | None, speaker: Tensor | None) -> None:
         config = self.config
@@ -286,8 +336,7 @@ class NsfHifigan(nn.Module):
         An odd difference of kernel and rate gives a sample too many, on the side that the padding rule says. Without an
         excitation to match, the references let it run on, and so does the forward, up to the cut at its very end.
         """
-        rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
-        first = (kernel - rate) % 2 if self.config.padding == "up" else 0
+        first = self.config.first_sample(stage)
         return x[..., first : first + frames * (self.hop_length // self.config.remaining(stage))]
 
     def _has_share(self, stage: int) -> bool:
@@ -297,11 +346,14 @@ class NsfHifigan(nn.Module):
         """The excitation at the rate and with the channels after upsampling ``stage``."""
         if self.config.source == "mini":
             return self.source_conv(excitation)
-        if stage + 1 < len(self.ups):
-            step = self.config.remaining(stage)
-            left = (step + (self.config.padding == "up")) // 2
-            excitation = F.pad(excitation, (left, step - left))
-        return self.noise_convs[stage](excitation)
+        return self.noise_convs[stage](F.pad(excitation, self._share_padding(stage)))
+
+    def _share_padding(self, stage: int) -> tuple[int, int]:
+        if stage + 1 == len(self.ups):
+            return 0, 0
+        step = self.config.remaining(stage)
+        left = (step + (self.config.padding == "up")) // 2
+        return left, step - left
 
     def randomness(self, f0_hz: Tensor, seed: int, start_frame: int, frames: int) -> Randomness:
         """What a piece of a longer file needs to know: the same whatever the pieces are.
@@ -315,22 +367,30 @@ class NsfHifigan(nn.Module):
         Returns:
             Draws for the piece, on the device of ``f0_hz``, and the exact phase at its first sample.
         """
-        config, device, batch = self.config, f0_hz.device, f0_hz.shape[0]
-        phase = noise = feature_noise = start_phase = None
+        config = self.config
+        drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
+        if config.source == "none":
+            return drawn
+        gliding = config.source == "mini"
+        phase = before_frame(f0_hz, source_rate(config), self.source.hop_length, start_frame, gliding)
+        return dataclasses.replace(drawn, start_phase=phase)
+
+    def draws(
+        self, seed: int, start_frame: int, frames: int, batch: int = 1, device: torch.device | str = "cpu"
+    ) -> Randomness:
+        """:meth:`randomness` less the phase: what the seed alone decides."""
+        config = self.config
+        phase = noise = feature_noise = None
         if config.source == "harmonic":
             harmonics = config.overtones + 1
             phase = counter_uniform(derived_seed(seed, "phase"), harmonics, device).expand(batch, -1)
             hop = self.hop_length
             noise = counter_normal(derived_seed(seed, "source"), start_frame * hop, frames * hop, harmonics, device)
             noise = noise.expand(batch, -1, -1)
-        if config.source != "none":
-            source = self.source
-            gliding = config.source == "mini"
-            start_phase = before_frame(f0_hz, source_rate(config), source.hop_length, start_frame, gliding)
         if config.feature_noise > 0:
             drawn = counter_normal(derived_seed(seed, "features"), start_frame, frames, config.channels(0), device)
             feature_noise = drawn.T.expand(batch, -1, -1)
-        return Randomness(phase, noise, feature_noise, start_phase)
+        return Randomness(phase, noise, feature_noise)
 
 
 def source_rate(config: NsfHifiganConfig) -> float:
@@ -341,7 +401,7 @@ def source_rate(config: NsfHifiganConfig) -> float:
 def _upsampling(config: NsfHifiganConfig, stage: int) -> nn.Module:
     rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
     return normed(
-        nn.ConvTranspose1d(
+        Upsampling(
             config.channels(stage),
             config.channels(stage + 1),
             kernel,
@@ -349,28 +409,3 @@ def _upsampling(config: NsfHifiganConfig, stage: int) -> nn.Module:
             padding=(kernel - rate) // 2,
         )
     )
-
-
-def halo_frames(config: NsfHifiganConfig) -> int:
-    """Frames on either side of a frame on which its audio depends.
-
-    Going back from the audio: how far a sample reaches at each rate, through residual blocks, excitation and
-    upsampling.
-    """
-    anti_aliased = config.activation != "leaky-relu"
-    per_activation = REACH if anti_aliased else 0
-    block = RESIDUAL_BLOCKS[config.resblock]
-    shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
-    widest = max(block.reach(kernel, dilations, anti_aliased) for kernel, dilations in shapes)
-    reach = _END_KERNEL // 2 + per_activation
-    frames = 0
-    for stage in reversed(range(len(config.upsample_rates))):
-        rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
-        reach += widest
-        if config.source != "none":
-            # The excitation reaches two of its steps further, and mini-NSF looks at the next frame's F0.
-            frames = max(frames, math.ceil((reach + 2) * config.remaining(stage) / config.hop_length) + 1)
-        reach = math.ceil((reach + kernel - 1) / rate)
-        if config.activation_before_upsampling:
-            reach += per_activation
-    return max(frames, reach + _END_KERNEL // 2)

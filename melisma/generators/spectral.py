@@ -7,29 +7,36 @@ backbone (Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) corrects t
 projection then brings the result onto the mel.
 """
 
+import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import flat_mel, local_power, natural
-from melisma.audio.stft import hann, odd_split, overlap_add, spectra
+from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
+from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
+from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Unframing
 from melisma.layers.mel_projection import MelProjection, mel_of
 from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
+    GATE_SMOOTHING_FRAMES,
     RIPPLE_HALO_FRAMES,
     foreign_ripple,
     pitch_gate,
     ripple_hz,
 )
+from melisma.layers.streaming import Memory, State, Time, Whole
 from melisma.noise import counter_normal
-from melisma.pulse import piece_phase, pulse_train
+from melisma.pulse import piece_phase
 from melisma.source import Randomness
+
+WHOLE = Whole()
+NO_PULSES = -4.0  # nepers below white noise: the least that the mel of a pulse train says
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class AnalyticConfig:
         subframes: mask frames a mel frame.
         projections: rounds of mel projection by default.
         low_rounds: rounds of projection on the low band for each full one.
+        causal: nothing looks ahead but the windows and the glide to the next F0: for live singing, without projections.
+            What the mel of the pulse train tells comes a few frames late.
     """
 
     mel: MelContract
@@ -49,8 +58,13 @@ class AnalyticConfig:
     subframes: int = 2
     projections: int = 4
     low_rounds: int = 8
+    causal: bool = False
 
     def __post_init__(self) -> None:
+        if self.causal and self.projections:
+            raise MelismaError(
+                f"causal models look not far enough ahead for projections {self.projections}; set it to 0"
+            )
         if self.mel.padding == "centre":
             raise MelismaError(
                 "spectral generators need frames between samples: padding 'same' or 'nvstft', not 'centre'"
@@ -88,23 +102,6 @@ class SpectralConfig(AnalyticConfig):
     blocks: int = 8
     expansion: int = 3
     kernel_size: int = 7
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a two-layer perceptron per frame, as a residual. Channels last."""
-
-    def __init__(self, channels: int, inner: int, kernel_size: int, scale: float) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        self.norm = nn.LayerNorm(channels)
-        self.widen = nn.Linear(channels, inner)
-        self.narrow = nn.Linear(inner, channels)
-        self.scale = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, frames, channels)`` -> the same."""
-        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.scale * self.narrow(F.gelu(self.widen(self.norm(y)), approximate="tanh"))
 
 
 @dataclass(frozen=True)
@@ -152,11 +149,38 @@ class Analytic(nn.Module):
         self.sample_rate = config.mel.sample_rate
         self.hop_length = config.mel.hop_length
         self.default_projections = config.projections
+        pad = (config.n_fft - config.mask_hop) // 2
+        self.train_layer = PulseTrain(self.sample_rate, self.hop_length)
+        self.mask_framing = Framing(config.n_fft, config.mask_hop, (pad, pad))
+        self.unframing = Unframing(config.n_fft, config.mask_hop)
+        self.mel_framing = Framing(
+            self.mel.n_fft, self.hop_length, odd_split(self.mel.n_fft - self.hop_length), self.mel.win_length
+        )
+        self.average = MovingAverage(GATE_SMOOTHING_FRAMES, config.causal)
 
     @property
     def context_frames(self) -> int:
         """Frames on each side that the masks of a frame depend on."""
         return 1
+
+    @property
+    def late_frames(self) -> int:
+        """Frames that the mel of the pulse train comes behind its frame: half a window, and half a frame of glide."""
+        _, right = self.mel_framing.padding
+        return -(-(2 * right + self.hop_length) // (2 * self.hop_length))
+
+    @property
+    def waiting_frames(self) -> int:
+        """Frames that masks wait for later ones in :meth:`step`."""
+        return 0 if self.config.causal else self.late_frames + GATE_SMOOTHING_FRAMES // 2
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples of audio that wait for later frames in :meth:`step`, which makes no projections."""
+        n_fft, hop = self.config.n_fft, self.config.mask_hop
+        pad, _ = self.mask_framing.padding
+        pulses = -(-(self.hop_length // 2 + n_fft - pad) // hop) * hop - hop
+        return max(self.waiting_frames * self.hop_length, pulses) + pad
 
     @property
     def halo_frames(self) -> int:
@@ -167,7 +191,8 @@ class Analytic(nn.Module):
         """:attr:`halo_frames` at another number of rounds of projection."""
         reach = -(-self.mel.n_fft // self.hop_length)
         rounds = projections * (1 + self.config.low_rounds)
-        before = self.context_frames + RIPPLE_HALO_FRAMES
+        ripple = GATE_SMOOTHING_FRAMES - 1 + self.late_frames if self.config.causal else RIPPLE_HALO_FRAMES
+        before = self.context_frames + ripple
         return before + (GATE_HALO_FRAMES + reach * (3 + rounds) if projections else reach)
 
     def randomness(self, f0_hz: Tensor, seed: int, start_frame: int, frames: int) -> Randomness:
@@ -176,9 +201,15 @@ class Analytic(nn.Module):
         ``f0_hz`` is the whole curve, ``(batch, frames)``. All clips of a batch share the noise of the seed.
         """
         phase = piece_phase(f0_hz, start_frame, self.sample_rate, self.hop_length)
-        samples = frames * self.hop_length
-        noise = counter_normal(seed, start_frame * self.hop_length, samples, 1, f0_hz.device)
-        return Randomness(initial_phase=phase, noise=noise.unsqueeze(0).expand(f0_hz.shape[0], -1, -1))
+        drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
+        return dataclasses.replace(drawn, initial_phase=phase)
+
+    def draws(
+        self, seed: int, start_frame: int, frames: int, batch: int = 1, device: torch.device | str = "cpu"
+    ) -> Randomness:
+        """:meth:`randomness` less the phase: what the seed alone decides."""
+        noise = counter_normal(seed, start_frame * self.hop_length, frames * self.hop_length, 1, device)
+        return Randomness(noise=noise.unsqueeze(0).expand(batch, -1, -1))
 
     def forward(
         self,
@@ -187,7 +218,7 @@ class Analytic(nn.Module):
         speaker: Tensor | None = None,
         randomness: Randomness | None = None,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
         """Features and F0 to audio.
 
@@ -197,7 +228,8 @@ class Analytic(nn.Module):
             speaker: not used.
             randomness: initial phase ``(batch, 1)`` in cycles and noise ``(batch, samples, 1)``.
             projections: rounds of mel projection; None is the model's default, 0 is off.
-            matched: the features are known to be of the pitch ``f0_hz``; otherwise a gate decides where to project.
+            trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1]; None lets a
+                gate decide where to project.
 
         Returns:
             ``(batch, 1, frames * hop_length)``.
@@ -207,49 +239,101 @@ class Analytic(nn.Module):
         excitation = self.excite(f0_hz, randomness.initial_phase)
         masks = self.masks(wanted, f0_hz, excitation)
         audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation, projections, matched).unsqueeze(1)
+        return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
+
+    def step(
+        self,
+        features: Tensor,
+        f0_hz: Tensor,
+        speaker: Tensor | None = None,
+        state: State | None = None,
+        randomness: Randomness | None = None,
+        last: bool = False,
+    ) -> tuple[Tensor, State]:
+        """Make the audio that the next frames decide; joined, all steps are the forward with ``projections=0``.
+
+        Arguments and result as of :meth:`melisma.generators.nsf_hifigan.NsfHifigan.step`.
+        """
+        memory, randomness = Memory(state, last), randomness or Randomness()
+        memory.count("frames", features.shape[-1])
+        wanted = natural(features, self.mel).transpose(1, 2)
+        train = memory.through("train", self.train_layer, f0_hz, randomness.initial_phase)
+        pulse_mel = self._pulse_mel(train, memory)
+        wanted, f0_hz, pulse_mel = memory.together("frames", wanted, f0_hz, pulse_mel, axis=1)
+        excitation = Excitation(train.new_zeros(0), pulse_mel, (f0_hz > 0).to(wanted.dtype))
+        masks = self.masks(wanted, f0_hz, excitation, memory.at("masks"))
+        # Spectra wait as samples until there are masks for them, and masks until there are spectra.
+        ready = memory.waiting("masks", masks.pulse_log, axis=1)
+        pulses = memory.through("pulses", self.mask_framing, train, ready)
+        noise = memory.through("noise", self.mask_framing, self._drawn(features, randomness.noise), pulses.shape[1])
+        parts = [masks.pulse_log, masks.noise_log, *([] if masks.pulse_angle is None else [masks.pulse_angle])]
+        pulse_log, noise_log, *angle = memory.first("masks", pulses.shape[1], *parts, axis=1)
+        masks = Masks(pulse_log, angle[0] if angle else None, noise_log)
+        audio = self.render(masks, dataclasses.replace(excitation, pulses=pulses), noise, memory)
+        return audio.unsqueeze(1), memory.state
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
-        if noise is None:
-            noise = torch.randn(f0_hz.shape[0], f0_hz.shape[1] * self.hop_length, 1, device=f0_hz.device)
-        return self._mask_spectra(noise.squeeze(-1))
+        return self.mask_framing(self._drawn(f0_hz, noise))
 
-    def _mask_spectra(self, signal: Tensor) -> Tensor:
-        pad = (self.config.n_fft - self.config.mask_hop) // 2
-        return spectra(F.pad(signal, (pad, pad)), self.config.n_fft, self.config.mask_hop)
+    def _drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
+        """White noise ``(batch, samples)`` for so many frames (the last axis)."""
+        if noise is None:
+            return torch.randn(frames.shape[0], frames.shape[-1] * self.hop_length, device=frames.device)
+        return noise.squeeze(-1)
 
     def excite(self, f0_hz: Tensor, initial_phase: Tensor | None = None) -> Excitation:
         """Pulse train of an F0 curve ``(batch, frames)`` in both transforms."""
-        train = pulse_train(f0_hz, self.sample_rate, self.hop_length, initial_phase)
-        padded = F.pad(train, odd_split(self.mel.n_fft - self.hop_length))
-        relative = mel_of(spectra(padded, self.mel.n_fft, self.mel.hop_length, self.mel.win_length), self.mel)
-        relative = (relative - flat_mel(self.mel, train)).clamp(min=-4.0)
-        return Excitation(self._mask_spectra(train), relative, (f0_hz > 0).to(train.dtype))
+        train = self.train_layer(f0_hz, initial_phase)
+        return Excitation(self.mask_framing(train), self._pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
 
-    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Masks:
-        """Masks from the wanted natural log-mel ``(batch, frames, n_mels)``: the envelope, split by frequency."""
-        envelope = self.envelope(wanted, f0_hz, excitation).repeat_interleave(self.config.subframes, dim=1)
+    def _pulse_mel(self, train: Tensor, time: Time) -> Tensor:
+        relative = mel_of(time.through("mel_framing", self.mel_framing, train), self.mel)
+        relative = (relative - flat_mel(self.mel, train)).clamp(min=NO_PULSES)
+        return time.through("late", Delay(self.late_frames, NO_PULSES), relative) if self.config.causal else relative
+
+    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
+        """Masks from the wanted natural log-mel ``(batch, frames, n_mels)``: the envelope, split by frequency.
+
+        ``excitation.pulses`` are not needed. ``time`` is the memory of a step; then masks may come later than the mel.
+        """
+        width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
+        wanted, voiced, width_hz = time.together("envelope", wanted, excitation.voiced, width_hz, axis=1)
+        return self._analytic_masks(wanted, voiced, width_hz)
+
+    def _analytic_masks(self, wanted: Tensor, voiced: Tensor, width_hz: Tensor) -> Masks:
+        envelope = self.envelope(wanted, width_hz).repeat_interleave(self.config.subframes, dim=1)
         share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
-        voiced = excitation.voiced.repeat_interleave(self.config.subframes, dim=1).unsqueeze(-1)
+        voiced = voiced.repeat_interleave(self.config.subframes, dim=1).unsqueeze(-1)
         return Masks(
             pulse_log=envelope + 0.5 * torch.log1p(-share.square()),
             pulse_angle=None,
             noise_log=envelope + torch.log(share * voiced + (1.0 - voiced)),
         )
 
-    def envelope(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Tensor:
+    def width_hz(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Tensor:
+        """Distance of the harmonics that the mel shows, ``(batch, frames)`` in Hz.
+
+        F0, but where the mel shows the harmonics of a higher pitch, theirs.
+        """
+        compared = wanted
+        if self.config.causal:  # the pulses' mel is late, so its partner must be
+            compared = time.through("compared", Delay(self.late_frames, 0.0), wanted)
+            compared, pulse_mel = time.together("compare", compared, pulse_mel, axis=1)
+        foreign = foreign_ripple(compared, pulse_mel, partial(time.through, "foreign", self.average))
+        ripple = ripple_hz(wanted, self.mel, partial(time.through, "ripple", self.average))
+        f0_hz, foreign, ripple = time.together("width", f0_hz, foreign, ripple)
+        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign)
+
+    def envelope(self, wanted: Tensor, width_hz: Tensor) -> Tensor:
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
 
-        The power is averaged over one F0 around every bin, which takes the harmonics out; where the mel shows those of
-        a higher pitch, over their distance.
+        The power is averaged over ``width_hz`` around every bin, which takes the harmonics out.
         """
-        wide_hz = torch.maximum(f0_hz, ripple_hz(wanted, self.mel))
-        width_hz = torch.lerp(f0_hz, wide_hz, foreign_ripple(wanted, excitation.pulse_mel))
         power = local_power(wanted, width_hz, self.mel, self.config.n_fft)
         return 0.5 * torch.log(power.clamp(min=1e-14))
 
-    def render(self, masks: Masks, excitation: Excitation, noise: Tensor) -> Tensor:
+    def render(self, masks: Masks, excitation: Excitation, noise: Tensor, time: Time = WHOLE) -> Tensor:
         """Filter both priors and go back to samples: ``(batch, frames * hop_length)``."""
         magnitude = masks.pulse_log.exp()
         if masks.pulse_angle is None:
@@ -257,10 +341,7 @@ class Analytic(nn.Module):
         else:
             voiced = excitation.pulses * torch.polar(magnitude, masks.pulse_angle)
         spectrum = voiced + noise * masks.noise_log.exp()
-        n_fft, hop = self.config.n_fft, self.config.mask_hop
-        frames = torch.fft.irfft(spectrum) * hann(n_fft, magnitude) * (8 * hop / (3 * n_fft))
-        pad = (n_fft - hop) // 2
-        return overlap_add(frames, hop)[:, pad : pad + spectrum.shape[1] * hop]
+        return time.through("unframing", self.unframing, spectrum)
 
     def project(
         self,
@@ -268,17 +349,19 @@ class Analytic(nn.Module):
         wanted: Tensor,
         excitation: Excitation,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
-        """Mel projection of ``(batch, samples)``, gated unless the features are known to match."""
+        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`."""
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
+        if self.config.causal:
+            raise MelismaError(f"this model is causal and makes no projections; leave projections {rounds} out")
         projection = MelProjection(wanted, self.mel)
-        if matched:
-            gate = torch.ones_like(excitation.voiced).unsqueeze(-1)
-        else:
+        if trust is None:
             gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
+        else:
+            gate = trust.unsqueeze(-1)
         return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 
@@ -291,10 +374,16 @@ class Spectral(Analytic):
         super().__init__(config)
         bands = config.mel.n_mels
         self.bins = config.n_fft // 2 + 1
-        self.entry = nn.Conv1d(2 * bands + 2, config.channels, config.kernel_size, padding=config.kernel_size // 2)
+        self.entry = frame_convolution(2 * bands + 2, config.channels, config.kernel_size, config.causal)
         self.entry_norm = nn.LayerNorm(config.channels)
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(config.channels, config.expansion * config.channels, config.kernel_size, 1 / config.blocks)
+            ConvNeXtBlock(
+                config.channels,
+                config.expansion * config.channels,
+                config.kernel_size,
+                1 / config.blocks,
+                config.causal,
+            )
             for _ in range(config.blocks)
         )
         self.exit_norm = nn.LayerNorm(config.channels)
@@ -304,19 +393,33 @@ class Spectral(Analytic):
 
     @property
     def context_frames(self) -> int:
-        return (self.config.blocks + 1) * (self.config.kernel_size // 2) + 1
+        return self._reach_frames + 1
 
-    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation) -> Masks:
+    @property
+    def _reach_frames(self) -> int:
+        """Frames that the backbone sees, on each side or behind."""
+        per_layer = self.config.kernel_size - 1 if self.config.causal else self.config.kernel_size // 2
+        return (self.config.blocks + 1) * per_layer
+
+    @property
+    def waiting_frames(self) -> int:
+        if self.config.causal:
+            return 0
+        return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames)
+
+    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
         """The analytic masks plus what the backbone says; see :meth:`Analytic.masks`."""
-        start = super().masks(wanted, f0_hz, excitation)
+        width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
         pitch = torch.log2(f0_hz.clamp(min=20.0) / 220.0) * excitation.voiced
         conditions = torch.cat(
             [(wanted + 5.0) / 2.0, excitation.pulse_mel, torch.stack([pitch, excitation.voiced], dim=-1)], dim=-1
         )
-        x = self.entry_norm(self.entry(conditions.transpose(1, 2)).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x)
+        x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
+        for number, block in enumerate(self.blocks):
+            x = time.through(number, block, x)
         out = self.head(self.exit_norm(x))
+        wanted, voiced, width_hz, out = time.together("masks", wanted, excitation.voiced, width_hz, out, axis=1)
+        start = self._analytic_masks(wanted, voiced, width_hz)
         out = out.reshape(*out.shape[:2], self.config.subframes, 3, self.bins).flatten(1, 2)
         pulse, angle, noise = out.unbind(2)
         return Masks(start.pulse_log + pulse, angle, start.noise_log + noise)

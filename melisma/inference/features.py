@@ -26,8 +26,11 @@ def _array(values: Any, what: str) -> np.ndarray:
     return array
 
 
-def as_features(values: Any, generator: Any) -> tuple[Tensor, bool]:
-    """Features as a float32 tensor ``(batch, channels, frames)``, and whether they came with a batch."""
+def as_features(values: Any, generator: Any, few: bool = False) -> tuple[Tensor, bool]:
+    """Features as a float32 tensor ``(batch, channels, frames)``, and whether they came with a batch.
+
+    ``few``: so few frames that only values which no mel of the contract can hold are refused.
+    """
     array = _array(values, "features")
     if array.ndim not in (2, 3):
         raise MelismaError(f"features must be (channels, frames) or (batch, channels, frames), not {array.shape}")
@@ -38,7 +41,7 @@ def as_features(values: Any, generator: Any) -> tuple[Tensor, bool]:
         cure = "; transpose them" if rows.shape[2] == channels else "; make them with this model's own settings"
         raise MelismaError(f"features have {rows.shape[1]} channels, the model needs {channels}{cure}")
     if generator.mel is not None:
-        check_scale(rows, generator.mel)
+        check_scale(rows, generator.mel, few)
     return torch.tensor(rows, dtype=torch.float32), batched
 
 
@@ -49,14 +52,19 @@ def feature_channels(generator: Any) -> int | None:
     return getattr(generator.config, "in_channels", None)
 
 
-def check_scale(features: np.ndarray, mel: MelContract) -> None:
-    """Refuse mels that cannot be of this contract: linear, in decibel, or of another logarithm."""
+def check_scale(features: np.ndarray, mel: MelContract, few: bool = False) -> None:
+    """Refuse mels that cannot be of this contract: linear, in decibel, or of another logarithm.
+
+    ``few``: so few frames that the last may look like any other.
+    """
     lowest, highest = float(features.min()), float(features.max())
     unit = "natural logarithm" if mel.log_base == "e" else "log10"
     floor = np.log(mel.floor) / (1.0 if mel.log_base == "e" else np.log(10.0))
     wrong = None
     if lowest < floor - _BELOW_FLOOR or highest > 15.0:
         wrong = f"values from {lowest:.1f} to {highest:.1f}; is it in decibel?"
+    elif few:
+        return
     elif lowest >= 0.0 and highest > 0.0:
         wrong = f"values from {lowest:.2g} to {highest:.2g}; take the logarithm first"
     elif mel.log_base == "e" and mel.floor == 1e-5 and np.mean(np.abs(features - _LOG10_FLOOR) < 1e-5) > 1e-3:

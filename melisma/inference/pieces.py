@@ -1,6 +1,5 @@
 """Long input in pieces: every piece with real context on both sides, so that the result equals the whole."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class Request:
         speaker: ``(batch, speaker_channels, 1 or frames)`` or None.
         seed: of phase and noise.
         projections: rounds of mel projection, None for the model's default; only for models that have them.
-        matched: the features are known to be of the pitch ``f0_hz``.
+        trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1], or None.
     """
 
     frames: int
@@ -45,7 +44,7 @@ class Request:
     speaker: Tensor | None = None
     seed: int = 0
     projections: int | None = None
-    matched: bool = False
+    trust: Tensor | None = None
 
 
 def cut(frames: int, piece_frames: int, halo_frames: int) -> Iterator[Piece]:
@@ -80,37 +79,30 @@ def render(
     Yields:
         ``(batch, samples)`` float32, one piece after the other.
     """
-    piece_frames = max(1, round(piece_seconds * generator.sample_rate / generator.hop_length))
-    if request.f0_hz is not None:
-        request = dataclasses.replace(request, f0_hz=request.f0_hz.to(_device(generator)))
-    for piece in cut(request.frames, piece_frames, halo_frames(generator, request.projections)):
-        yield render_piece(generator, request, piece, precision)
-
-
-def render_piece(generator: Any, request: Request, piece: Piece, precision: Precision = "float32") -> np.ndarray:
-    """Synthesise one piece of a request; see :func:`render`.
-
-    Returns:
-        ``(batch, (piece.stop - piece.start) * hop_length)`` float32.
-    """
-    hop, device = generator.hop_length, _device(generator)
+    device = device_of(generator)
+    hop = generator.hop_length
+    piece_frames = max(1, round(piece_seconds * generator.sample_rate / hop))
     f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
-    with torch.inference_mode(), _autocast(device, precision):
-        audio = _forward(generator, request, piece, f0_hz, device)
-    kept = audio[:, 0, (piece.start - piece.first) * hop : (piece.stop - piece.first) * hop]
-    return kept.float().cpu().numpy()
+    for piece in cut(request.frames, piece_frames, halo_frames(generator, request.projections)):
+        with torch.inference_mode(), autocast(device, precision):
+            audio = forward(generator, request, piece, f0_hz, device)
+        kept = audio[:, 0, (piece.start - piece.first) * hop : (piece.stop - piece.first) * hop]
+        yield kept.float().cpu().numpy()
 
 
-def _device(generator: Any) -> torch.device:
+def device_of(generator: Any) -> torch.device:
+    """Where a generator's tensors are; the CPU where it has none."""
     device = next((tensor.device for tensor in generator.parameters()), torch.device("cpu"))
     return next((tensor.device for tensor in generator.buffers()), device)
 
 
-def _autocast(device: torch.device, precision: Precision) -> Any:
+def autocast(device: torch.device, precision: Precision) -> Any:
+    """Run layers with weights in the wanted precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def _forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | None, device: torch.device) -> Tensor:
+def forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | None, device: torch.device) -> Tensor:
+    """Audio ``(batch, 1, samples)`` of all frames that a piece is made from; ``f0_hz`` is the curve on the device."""
     features = request.features(piece.first, piece.last).to(device)
     speaker = request.speaker
     if speaker is not None:
@@ -118,8 +110,8 @@ def _forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | Non
     arguments: dict[str, Any] = {}
     if request.projections is not None:
         arguments["projections"] = request.projections
-    if request.matched and getattr(generator, "default_projections", None) is not None:
-        arguments["matched"] = True
+    if request.trust is not None and getattr(generator, "default_projections", None) is not None:
+        arguments["trust"] = request.trust[:, piece.first : piece.last].to(device)
     if f0_hz is None:
         return generator(features, None, speaker, **arguments)
     randomness = generator.randomness(f0_hz, request.seed, piece.first, piece.last - piece.first)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
@@ -58,7 +59,7 @@ class Plan:
         input_f0_hz: ``(input frames,)`` as found or given.
         f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
         loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
-        matched: the mel is of the pitch that is sung for certain: F0 was found here. A given curve may be another one.
+        found: F0 was found here, so the mel is of the pitch that is sung; a given curve may be another.
     """
 
     frames: int
@@ -66,7 +67,7 @@ class Plan:
     input_f0_hz: np.ndarray
     f0_hz: np.ndarray
     loud: np.ndarray
-    matched: bool
+    found: bool
 
 
 def check_recording(channels: int, samples: int, sample_rate: int, what: str) -> None:
@@ -192,13 +193,15 @@ def _at_model_rate(
             yield np.zeros((source.channels, min(1024, planned.frames - start) * hop), dtype=np.float32)
         return
     f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
+    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
+    trust = features.trust(planned.f0_hz) if planned.found else None
     request = Request(
         frames=planned.frames,
-        features=_feature_reader(source, mel, settings, planned),
+        features=_with_formants(features, mel, settings, planned),
         f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
         seed=settings.seed,
         projections=vocoder.check_projections(settings.projections),
-        matched=planned.matched,
+        trust=None if trust is None else torch.from_numpy(trust).expand(source.channels, -1),
     )
     frame = 0
     for samples in render(vocoder.generator, request, vocoder.precision):
@@ -208,14 +211,13 @@ def _at_model_rate(
         progress(_F0_SHARE + (1.0 - _F0_SHARE) * frame / planned.frames)
 
 
-def _feature_reader(
-    source: Source, mel: MelContract, settings: Settings, planned: Plan
+def _with_formants(
+    features: RecordingMel, mel: MelContract, settings: Settings, planned: Plan
 ) -> Callable[[int, int], Tensor]:
-    """``(first, last) -> (channels, n_mels, last - first)``: what the model is given of a planned recording."""
-    features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
+    """What the model is given of a planned recording: its mel, the formants moved where that is wanted."""
     if settings.formant_semitones == 0:
         return features
-    # The formants are read between the harmonics that these features have: those of what is sung.
+    # The formants are read between the harmonics that this mel has: those of what is sung.
     return lambda first, last: warp_formants(
         features(first, last), mel, settings.formant_semitones, planned.f0_hz, first
     )

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.config import lookup, suggest
 from melisma.errors import MelismaError
@@ -19,10 +20,10 @@ from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
 from melisma.inference.resynthesis import Edit, Settings, check_recording, check_settings, level_gains, plan, sing
 from melisma.inference.sources import ArraySource, Level
+from melisma.inference.streaming import Stream, fingerprint
 
 SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
 ANALYTIC = "analytic"
-_NEUTRAL_HZ = 200.0
 _OUTSIDE_RANGE = 2.0 ** (1 / 12)  # a semitone beyond what the model was trained on is no reason to warn
 
 
@@ -181,6 +182,31 @@ class Vocoder:
         result = np.concatenate(blocks, axis=1) * level_gains(source.level, made)[:, None]
         return result[0] if np.ndim(audio) == 1 else result
 
+    def stream(
+        self,
+        seed: int = 0,
+        speaker: int | str | np.ndarray | Tensor | None = None,
+        projections: int | None = None,
+    ) -> Stream:
+        """A stream that takes features and F0 in chunks of any sizes and gives the audio as soon as it is decided.
+
+        All that it gives, joined, is what :meth:`synthesize` gives for the whole.
+
+        Args:
+            seed: of phase and noise.
+            speaker: for models with speakers, see :meth:`synthesize`; the same for the whole stream.
+            projections: see :meth:`synthesize`.
+        """
+        if isinstance(speaker, str):
+            speaker = lookup(self.info.details.get("speakers", {}), speaker, "speaker")
+        vector = as_speaker(speaker, self.generator, self._speakers, 1, 1)
+        return Stream(self, seed, vector, self.check_projections(projections))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this model from any other: a digest of its settings and weights."""
+        return fingerprint(self.generator)
+
     @property
     def uses_f0(self) -> bool:
         """Whether the model sings an F0 (HiFi-GAN and BigVGAN do not)."""
@@ -198,14 +224,15 @@ class Vocoder:
         """``(batch, frames)`` under the model's F0 contract, as a tensor; warns once outside its range."""
         if not self.uses_f0:
             return None
-        self._warn_outside_range(f0_hz)
+        self.warn_outside_range(f0_hz)
         if self.generator.f0_contract == "interpolated":
             # A curve without any voiced frame has nothing to interpolate; at 0 Hz such a source holds a constant.
             silent = ~(f0_hz > 0).any(axis=-1, keepdims=True)
-            f0_hz = interpolate_unvoiced(np.where(silent, _NEUTRAL_HZ, f0_hz))
+            f0_hz = interpolate_unvoiced(np.where(silent, NEUTRAL_HZ, f0_hz))
         return torch.tensor(np.asarray(f0_hz, dtype=np.float32))
 
-    def _warn_outside_range(self, f0_hz: np.ndarray) -> None:
+    def warn_outside_range(self, f0_hz: np.ndarray) -> None:
+        """Warn, once, of an F0 outside what the model was trained on."""
         voiced = f0_hz[f0_hz > 0]
         if self._warned or self.info.f0_range_hz is None or voiced.size == 0:
             return

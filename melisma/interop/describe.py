@@ -1,5 +1,6 @@
 """What a checkpoint is, in words: ``melisma info``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from melisma.audio.mel import MelContract
@@ -53,8 +54,12 @@ def _mel_in_words(mel: MelContract | None, channels: int | None) -> str:
     )
 
 
-def describe(path: str | Path) -> str:
-    """Several lines about the checkpoint at ``path``; errors as for :func:`melisma.interop.load_checkpoint`."""
-    lines = facts(load_checkpoint(path))
+def describe(path: str | Path, more: Callable[[LoadedModel], dict[str, str]] | None = None) -> str:
+    """Several lines about the checkpoint at ``path``; errors as for :func:`melisma.interop.load_checkpoint`.
+
+    ``more`` gives further labels and values.
+    """
+    loaded = load_checkpoint(path)
+    lines = facts(loaded) | ({} if more is None else more(loaded))
     width = max(len(label) for label in lines)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())

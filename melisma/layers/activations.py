@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melisma.layers.streaming import Memory
+
 TAPS = 12
 REACH = 6  # samples of input on either side on which an output sample of AntiAliased depends
 
@@ -89,3 +91,14 @@ class AntiAliased(nn.Module):
         up = F.conv_transpose1d(up, 2 * taps, stride=2, groups=channels, padding=2 * (half - 1) + half - 1)
         up = F.pad(self.act(up), (half - 1, half), mode="replicate")
         return F.conv1d(up, taps, stride=2, groups=channels)
+
+    def step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The next chunk, see :mod:`melisma.layers.streaming`."""
+        channels, half = x.shape[1], TAPS // 2
+        taps = self.taps.to(x.dtype).expand(channels, 1, TAPS)
+        side = half // 2  # samples on either side on which a pair of upsampled ones depends
+        x = memory.at("up").windows(x, 2 * side + 1, left=side, right=side, mode="replicate")
+        if x.shape[-1]:
+            x = F.conv_transpose1d(x, 2 * taps, stride=2, groups=channels, padding=2 * side + half - 1)
+        up = memory.at("down").windows(self.act(x), TAPS, 2, left=half - 1, right=half, mode="replicate")
+        return F.conv1d(up, taps, stride=2, groups=channels) if up.shape[-1] else up

@@ -4,6 +4,7 @@ Projecting onto a mel that was made at another pitch, or is blurred, would impos
 gate closes.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -30,9 +31,18 @@ LOWEST_RIPPLE_HZ = 125.0
 HIGHEST_RIPPLE_HZ = 1000.0
 
 
+Average = Callable[[Tensor], Tensor]
+
+
 def _smooth(values: Tensor, width: int) -> Tensor:
     """Moving average over the last axis of ``(batch, rows, columns)``, edges averaged over what is there."""
+    if values.shape[1] == 0:  # a step of a stream may bring no frames
+        return values
     return F.avg_pool1d(values, width, stride=1, padding=width // 2, count_include_pad=False)
+
+
+def _over_frames(values: Tensor) -> Tensor:
+    return _smooth(values, GATE_SMOOTHING_FRAMES)
 
 
 @lru_cache(maxsize=16)
@@ -99,19 +109,20 @@ def _fit(to: Tensor, oo: Tensor, tm: Tensor, mm: Tensor, om: Tensor) -> tuple[Te
     return contrast, 100.0 * (tm * oo - to * om) / determinant / contrast.clamp(min=0.3)
 
 
-def foreign_ripple(wanted: Tensor, pulses: Tensor) -> Tensor:
+def foreign_ripple(wanted: Tensor, pulses: Tensor, average: Average = _over_frames) -> Tensor:
     """Whether the wanted mel shows the harmonics of another pitch than the pulse train's.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         pulses: the same of the pulse train.
+        average: over a few frames, ``(batch, rows, frames)`` to the same.
 
     Returns:
         ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
     """
     target, comb = _fine_structure(wanted), _fine_structure(pulses)
     # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
-    tt, tc, cc = _products((target, target), (target, comb), (comb, comb))
+    tt, tc, cc = average(_means((target, target), (target, comb), (comb, comb))).unbind(1)
     return _foreign(tt, tc, cc, none=0.85, full=0.7)
 
 
@@ -125,23 +136,26 @@ def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -
         return torch.tensor(weights, device=device, dtype=dtype)
 
 
-def ripple_hz(wanted: Tensor, mel: MelContract) -> Tensor:
+def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames) -> Tensor:
     """Distance of the harmonics that a mel shows: the first strong peak of its ripple's autocorrelation over frequency.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         mel: its contract.
+        average: see :func:`foreign_ripple`.
 
     Returns:
         ``(batch, frames)`` Hz, ``LOWEST_RIPPLE_HZ`` to ``HIGHEST_RIPPLE_HZ``; without meaning where there is no ripple.
     """
     even = _fine_structure(wanted) @ _to_even_steps(mel, wanted.device, wanted.dtype)
     count = even.shape[-1]
-    correlation = torch.fft.irfft(torch.fft.rfft(even, n=2 * count).abs().square(), n=2 * count)
+    # FFTs refuse to do nothing, but a step of a stream may bring no frames.
+    some = even if even.shape[1] else F.pad(even, (0, 0, 0, 1))
+    correlation = torch.fft.irfft(torch.fft.rfft(some, n=2 * count).abs().square(), n=2 * count)[:, : even.shape[1]]
     low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
     lags = torch.arange(low, high, device=even.device)
     unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
-    smooth = _smooth(unbiased.transpose(1, 2), GATE_SMOOTHING_FRAMES).transpose(1, 2)
+    smooth = average(unbiased.transpose(1, 2)).transpose(1, 2)
     strong = smooth >= 0.8 * smooth.amax(dim=-1, keepdim=True)
     first = torch.where(strong, lags, high).amin(dim=-1)
     return (first.to(even.dtype) + 0.5) * RIPPLE_STEP_HZ
@@ -164,11 +178,6 @@ def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, none: float = 0.6, full: float 
 def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
     """Mean products over the bands of ``(batch, frames, bands)`` pairs: ``(batch, pairs, frames)``."""
     return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
-
-
-def _products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Mean products over the bands, smoothed over a few frames."""
-    return _smooth(_means(*pairs), GATE_SMOOTHING_FRAMES).unbind(1)
 
 
 def _fine_structure(log_mel_values: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.layers.activations import REACH
+from melisma.layers.convolution import Convolution
+from melisma.layers.streaming import Memory
 from melisma.layers.weight_norm import normed
 
 LEAKY_SLOPE = 0.1
@@ -18,10 +20,14 @@ class Leaky(nn.Module):
         """Any shape -> the same shape."""
         return F.leaky_relu(x, LEAKY_SLOPE)
 
+    def step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The next chunk; it needs no past."""
+        return self(x)
+
 
 def _convolution(channels: int, kernel_size: int, dilation: int) -> nn.Module:
     return normed(
-        nn.Conv1d(channels, channels, kernel_size, dilation=dilation, padding=dilation * (kernel_size - 1) // 2)
+        Convolution(channels, channels, kernel_size, dilation=dilation, padding=dilation * (kernel_size - 1) // 2)
     )
 
 
@@ -56,6 +62,17 @@ class ResidualBlock1(nn.Module):
             x = x + plain(self.activations[2 * step + 1](inner))
         return x
 
+    def step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The next chunk, see :mod:`melisma.layers.streaming`."""
+        for step, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
+            part = memory.at(step)
+            inner = part.through("activation1", self.activations[2 * step], x)
+            inner = part.through("conv1", dilated, inner)
+            inner = part.through("activation2", self.activations[2 * step + 1], inner)
+            x, inner = part.together("sum", x, part.through("conv2", plain, inner))
+            x = x + inner
+        return x
+
 
 class ResidualBlock2(nn.Module):
     """For every dilation: activation and dilated convolution, added to the input. Arguments as for type 1."""
@@ -76,6 +93,15 @@ class ResidualBlock2(nn.Module):
         """``(batch, channels, time)`` -> the same shape."""
         for activation, convolution in zip(self.activations, self.convs, strict=True):
             x = x + convolution(activation(x))
+        return x
+
+    def step(self, x: Tensor, memory: Memory) -> Tensor:
+        """The next chunk, see :mod:`melisma.layers.streaming`."""
+        for step, (activation, convolution) in enumerate(zip(self.activations, self.convs, strict=True)):
+            part = memory.at(step)
+            inner = part.through("conv", convolution, part.through("activation", activation, x))
+            x, inner = part.together("sum", x, inner)
+            x = x + inner
         return x
 
 

@@ -26,6 +26,9 @@ class ResultMel:
         target_f0_hz: ``(result frames,)``: what is sung; the mel moves with it, the formants stay.
         speed: of the result.
         formant_semitones: by how much the formants move.
+
+    Attributes:
+        trust: ``(1, result frames)``: how far each frame may be imposed on what is sung, see :class:`RecordingMel`.
     """
 
     def __init__(self, clip: "Clip", target_f0_hz: np.ndarray, speed: float, formant_semitones: float) -> None:
@@ -36,6 +39,8 @@ class ResultMel:
         both = (recorded > 0) & (target_f0_hz > 0)
         octaves = np.log2(np.where(both, target_f0_hz, 1.0) / np.where(both, recorded, 1.0))
         self._moves = both & ((np.abs(octaves) > _SAME_PITCH) | (speed != 1.0))
+        trust = np.where(self._moves, self._moving.trust(target_f0_hz), 1.0)
+        self.trust = torch.from_numpy(trust.astype(np.float32))[None]
         self._as_recorded = clip.log_mel if speed == 1.0 else None
         self._rows = torch.empty(clip.source.channels, clip.mel.n_mels, len(target_f0_hz))
         self._known = np.zeros(len(target_f0_hz), dtype=bool)

@@ -5,12 +5,13 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from melisma.audio.f0_curve import check_f0
 from melisma.audio.io import resample
 from melisma.editing import Edits, apply
 from melisma.editing.edits import Step
-from melisma.inference.pieces import Piece, Request, halo_frames, render_piece
+from melisma.inference.pieces import Piece, Request, autocast, device_of, forward, halo_frames
 from melisma.studio.clip import Clip
 from melisma.studio.features import ResultMel
 from melisma.studio.zones import FIRST_FRAMES, Zone, cut_zone, fade_gain, find_zones, in_listening_order
@@ -198,19 +199,25 @@ class Result:
     def _new_request(self) -> Request:
         clip = self.clip
         f0_hz = clip.vocoder.f0_for_model(self._sung[None])
+        features = ResultMel(clip, self._sung, self.edits.speed, self.edits.formant_semitones)
         return Request(
             frames=self.frames,
-            features=ResultMel(clip, self._sung, self.edits.speed, self.edits.formant_semitones),
+            features=features,
             f0_hz=None if f0_hz is None else f0_hz.expand(clip.source.channels, -1),
             seed=self.seed,
-            matched=True,
+            trust=features.trust.expand(clip.source.channels, -1),
         )
 
     def _make(self, task: Task, request: Request) -> np.ndarray:
         generator = self.clip.vocoder.generator
         halo = min(HALO_FRAMES, halo_frames(generator, None))
         piece = Piece(task.start, task.stop, max(0, task.start - halo), min(request.frames, task.stop + halo))
-        return render_piece(generator, request, piece, self.clip.vocoder.precision)
+        device, hop = device_of(generator), generator.hop_length
+        f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
+        with torch.inference_mode(), autocast(device, self.clip.vocoder.precision):
+            audio = forward(generator, request, piece, f0_hz, device)
+        first = (task.start - piece.first) * hop
+        return audio[:, 0, first : first + (task.stop - task.start) * hop].float().cpu().numpy()
 
     def _put(self, task: Task, made: np.ndarray) -> None:
         hop = self.clip.mel.hop_length

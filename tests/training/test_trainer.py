@@ -94,6 +94,14 @@ def test_two_steps_train(tmp_path: Path, recipe: Recipe, repulsion: float) -> No
     assert run.step == 2
 
 
+def test_the_causal_form_trains(tmp_path: Path, recipe: Recipe) -> None:
+    causal = dataclasses.replace(TINY, n_fft=128, subframes=4, causal=True, projections=0)
+    run = Trainer(dataclasses.replace(recipe, generator=causal, projections=(0,)), tmp_path)
+    before = {name: value.clone() for name, value in run.generator.state_dict().items()}
+    assert all(np.isfinite(value) for _ in range(2) for value in run.train_step().values())
+    assert all(not torch.equal(before[name], value) for name, value in run.generator.state_dict().items())
+
+
 def test_the_loss_falls_on_one_batch(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = dataclasses.replace(
         recipe, repulsion=0.0, projections=(0,), resolutions=(256,), resolutions_a_step=1, steps=200

@@ -1,0 +1,168 @@
+"""A voice sung again while it sounds: listening, the model's stream, and the work between two ticks of a clock."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from melisma.audio.f0_curve import NEUTRAL_HZ, shift_semitones
+from melisma.audio.resample import ResampleStream
+from melisma.inference.devices import Exchange
+from melisma.inference.listening import F0Stream, MelStream
+from melisma.inference.resynthesis import Settings, check_settings, required_mel
+
+if TYPE_CHECKING:
+    from melisma.inference.vocoder import Vocoder
+
+
+class Live:
+    """Resynthesis of one channel with pitch shift, block by block.
+
+    Mel and noise are those of :meth:`~melisma.inference.vocoder.Vocoder.resynthesize`; F0 is found with little of the
+    future (:class:`melisma.inference.listening.F0Stream`), and the level is left as the model makes it. Models that
+    sing through unvoiced frames hold the last F0 there.
+
+    Args:
+        vocoder: a mel model.
+        sample_rate: Hz of what comes and goes.
+        settings: shift, seed and projections (None is none: they look seconds ahead); the rest is not used.
+    """
+
+    def __init__(self, vocoder: "Vocoder", sample_rate: int, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        check_settings(settings)
+        mel = required_mel(vocoder)
+        self.sample_rate, self._settings = sample_rate, settings
+        self._vocoder, self._shift = vocoder, settings.shift_semitones
+        rounds = settings.projections
+        if rounds is None and getattr(vocoder.generator, "default_projections", None) is not None:
+            rounds = 0
+        self._stream = vocoder.stream(seed=settings.seed, projections=rounds)
+        self._mel, self._f0 = MelStream(mel), F0Stream(mel.sample_rate, mel.hop_length)
+        self._in = ResampleStream(sample_rate, mel.sample_rate)
+        self._out = ResampleStream(mel.sample_rate, sample_rate)
+        self._frames = torch.zeros(mel.n_mels, 0)
+        self._curve = np.zeros(0, dtype=np.float32)
+        self._last_hz = NEUTRAL_HZ
+        self._left = 0  # samples of the input that have not come back
+
+    @property
+    def listening_seconds(self) -> float:
+        """How long after a sample the mel and F0 of its frame are known."""
+        needed = self._f0.lookahead_samples if self._vocoder.uses_f0 else 0
+        return max(self._mel.lookahead_samples, needed) / self._vocoder.sample_rate
+
+    @property
+    def model_seconds(self) -> float:
+        """How much of the audio waits for later frames."""
+        return self._stream.lookahead_samples / self._vocoder.sample_rate
+
+    @property
+    def resampling_seconds(self) -> float:
+        """How much the resamplers hold back."""
+        return _held_back(self.sample_rate, self._vocoder.sample_rate)
+
+    @property
+    def latency_seconds(self) -> float:
+        """How far the output is behind the input at most, apart from the time that the work takes."""
+        return self.listening_seconds + self.model_seconds + self.resampling_seconds
+
+    def warm_up(self) -> None:
+        """Pay now for what the first blocks would pay: models that are loaded, tables, plans of transforms."""
+        other = Live(self._vocoder, self.sample_rate, self._settings)
+        tone = 0.1 * np.sin(2 * np.pi * 200.0 * np.arange(self.sample_rate) / self.sample_rate).astype(np.float32)
+        block = max(1, self.sample_rate // 100)
+        for start in range(0, len(tone), block):
+            other.push(tone[start : start + block])
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take ``(n,)`` samples and give what is ready, ``(m,)`` float32."""
+        self._left += len(samples)
+        heard = self._in.push(samples[None])[0]
+        self._listen(heard)
+        ready = min(self._frames.shape[1], len(self._curve))
+        made = self._stream.push(self._frames[:, :ready], self._sung(self._curve[:ready]))
+        self._frames, self._curve = self._frames[:, ready:], self._curve[ready:]
+        return self._given(self._out.push(made[None])[0])
+
+    def finish(self) -> np.ndarray:
+        """The rest; the whole output is as long as the input."""
+        heard = self._in.finish()[0]
+        self._listen(heard, last=True)
+        made = np.concatenate([self._stream.push(self._frames, self._sung(self._curve)), self._stream.finish()])
+        given = self._given(np.concatenate([self._out.push(made[None]), self._out.finish()], axis=1)[0])
+        return np.pad(given, (0, self._left))
+
+    def _listen(self, heard: np.ndarray, last: bool = False) -> None:
+        frames, curve = [self._mel.push(heard)], [self._f0.push(heard)] if self._vocoder.uses_f0 else []
+        if last:
+            frames.append(self._mel.finish())
+            curve += [self._f0.finish()] if self._vocoder.uses_f0 else []
+        self._frames = torch.cat([self._frames, *frames], dim=1)
+        self._curve = np.concatenate([self._curve, *curve])
+        if not self._vocoder.uses_f0:
+            self._curve = np.zeros(self._frames.shape[1], dtype=np.float32)
+
+    def _sung(self, f0_hz: np.ndarray) -> np.ndarray:
+        shifted = np.minimum(shift_semitones(f0_hz, self._shift), self._vocoder.sample_rate / 2)
+        if self._vocoder.uses_f0 and self._vocoder.generator.f0_contract == "interpolated":
+            for frame, value in enumerate(shifted):
+                self._last_hz = float(value) if value > 0 else self._last_hz
+                shifted[frame] = self._last_hz
+        return shifted
+
+    def _given(self, samples: np.ndarray) -> np.ndarray:
+        samples = samples[: self._left]
+        self._left -= len(samples)
+        return samples
+
+
+def _held_back(native_rate: int, model_rate: int) -> float:
+    """Seconds that resampling there and back holds back."""
+    if native_rate == model_rate:
+        return 0.0
+    there, back = ResampleStream(native_rate, model_rate), ResampleStream(model_rate, native_rate)
+    block, worst, balance = native_rate // 100, 0, 0
+    for _ in range(100):
+        balance += block
+        balance -= back.push(there.push(np.zeros((1, block), dtype=np.float32))).shape[1]
+        worst = max(worst, balance)
+    return worst / native_rate
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a live run went.
+
+    Attributes:
+        seconds: of audio.
+        busy_seconds: of work.
+        slowest_seconds: the longest work on one block.
+        dropouts: blocks for which the clock found too little audio.
+        blocks: blocks that it asked for.
+    """
+
+    seconds: float
+    busy_seconds: float
+    slowest_seconds: float
+    dropouts: int
+    blocks: int
+
+
+def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
+    """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
+    seconds = busy = slowest = 0.0
+    while (block := exchange.read()) is not None:
+        began = time.perf_counter()
+        exchange.write(live.push(block))
+        spent = time.perf_counter() - began
+        seconds, busy, slowest = seconds + len(block) / live.sample_rate, busy + spent, max(slowest, spent)
+        if seconds >= limit_seconds:
+            exchange.stop()
+            break
+    exchange.write(live.finish())
+    exchange.drain()
+    return Work(seconds, busy, slowest, exchange.dropouts, exchange.blocks)

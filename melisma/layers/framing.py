@@ -1,0 +1,155 @@
+"""Transforms over time that are no convolutions, for the whole and chunk by chunk (:mod:`melisma.layers.streaming`)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melisma.audio.stft import hann, overlap_add, spectra
+from melisma.layers.streaming import Memory
+from melisma.pulse import next_pulses, pulse_train
+
+
+class Framing:
+    """Hann-windowed spectra of a signal that is padded with zeros.
+
+    Args:
+        n_fft: FFT length.
+        hop_length: samples between frames.
+        padding: zeros left and right.
+        win_length: window length where it is shorter than the FFT.
+    """
+
+    def __init__(self, n_fft: int, hop_length: int, padding: tuple[int, int], win_length: int | None = None) -> None:
+        self.n_fft, self.hop_length, self.padding, self.win_length = n_fft, hop_length, padding, win_length
+
+    def __call__(self, signal: Tensor, most: int | None = None) -> Tensor:
+        """``(batch, samples)`` -> complex ``(batch, frames, n_fft // 2 + 1)``."""
+        return spectra(F.pad(signal, self.padding), self.n_fft, self.hop_length, self.win_length)
+
+    def step(self, signal: Tensor, memory: Memory, most: int | None = None) -> Tensor:
+        """The next chunk; ``most``: frames that are wanted now, the others wait."""
+        windows = memory.windows(signal, self.n_fft, self.hop_length, *self.padding, most=most)
+        if windows.shape[-1] == 0:
+            return torch.zeros(signal.shape[0], 0, self.n_fft // 2 + 1, dtype=torch.complex64, device=signal.device)
+        return spectra(windows, self.n_fft, self.hop_length, self.win_length)
+
+
+class Unframing:
+    """Back from spectra of frames centred as :class:`Framing` with equal zeros on both sides centres them.
+
+    Args:
+        n_fft: FFT length, a multiple of four hops.
+        hop_length: samples between frames.
+    """
+
+    def __init__(self, n_fft: int, hop_length: int) -> None:
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.left = (n_fft - hop_length) // 2
+
+    def __call__(self, spectrum: Tensor) -> Tensor:
+        """Complex ``(batch, frames, n_fft // 2 + 1)`` -> ``(batch, frames * hop_length)``."""
+        total = overlap_add(self._frames(spectrum), self.hop_length)
+        return total[:, self.left : self.left + spectrum.shape[1] * self.hop_length]
+
+    def step(self, spectrum: Tensor, memory: Memory) -> Tensor:
+        """The next chunk."""
+        kept = memory.recall("overlap")
+        if spectrum.shape[1]:
+            total = overlap_add(self._frames(spectrum), self.hop_length)
+            if kept is not None:
+                total[:, : kept.shape[1]] += kept
+        else:
+            total = spectrum.real.new_zeros(spectrum.shape[0], 0) if kept is None else kept
+        ready = spectrum.shape[1] * self.hop_length
+        memory.keep("overlap", total[:, ready:])
+        out = total[:, : ready + (self.left if memory.last else 0)]
+        drop = min(self.left - memory.count("dropped"), out.shape[1])
+        memory.count("dropped", drop)
+        return out[:, drop:]
+
+    def _frames(self, spectrum: Tensor) -> Tensor:
+        window = hann(self.n_fft, spectrum.real)
+        return torch.fft.irfft(spectrum) * window * (8 * self.hop_length / (3 * self.n_fft))
+
+
+class Delay:
+    """Frames that come ``frames`` late; ``value`` stands for those before the first.
+
+    What hangs over at the end is dropped by the forward; a step gives it too, and who reads it leaves it.
+    """
+
+    def __init__(self, frames: int, value: float) -> None:
+        self.frames, self.value = frames, value
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """``(batch, frames, rows)`` -> the same shape."""
+        return F.pad(values, (0, 0, self.frames, 0), value=self.value)[:, : values.shape[1]]
+
+    def step(self, values: Tensor, memory: Memory) -> Tensor:
+        """The next chunk."""
+        if memory.count("begun", 1) > 0:
+            return values
+        return F.pad(values, (0, 0, self.frames, 0), value=self.value)
+
+
+class MovingAverage:
+    """Moving average over time, at the ends over what is there.
+
+    Args:
+        width: of the average, odd.
+        causal: over the past instead of both sides.
+    """
+
+    def __init__(self, width: int, causal: bool = False) -> None:
+        self.width = width
+        self.left, self.right = (width - 1, 0) if causal else (width // 2, width // 2)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """``(batch, rows, time)`` -> the same shape."""
+        if self.right == self.left:
+            return F.avg_pool1d(values, self.width, stride=1, padding=self.left, count_include_pad=False)
+        return self._average(F.pad(_counted(values), (self.left, self.right)))
+
+    def step(self, values: Tensor, memory: Memory) -> Tensor:
+        """The next chunk."""
+        windows = memory.windows(_counted(values), self.width, 1, self.left, self.right)
+        return self._average(windows) if windows.shape[-1] else values[..., :0]
+
+    def _average(self, windows: Tensor) -> Tensor:
+        means = F.avg_pool1d(windows, self.width, stride=1)
+        return means[:, :-1] / means[:, -1:]
+
+
+def _counted(values: Tensor) -> Tensor:
+    return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+
+
+class PulseTrain:
+    """:func:`melisma.pulse.pulse_train` for the whole and chunk by chunk.
+
+    Args:
+        sample_rate: Hz.
+        hop_length: samples a frame, even.
+    """
+
+    def __init__(self, sample_rate: int, hop_length: int) -> None:
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+
+    def __call__(self, f0_hz: Tensor, initial_phase: Tensor | None) -> Tensor:
+        """``(batch, frames)`` in Hz, 0 where unvoiced -> ``(batch, frames * hop_length)``."""
+        return pulse_train(f0_hz, self.sample_rate, self.hop_length, initial_phase)
+
+    def step(self, f0_hz: Tensor, memory: Memory, initial_phase: Tensor | None) -> Tensor:
+        """The next chunk: to the centre of its last frame; ``initial_phase`` counts in the first chunk only."""
+        edges = memory.windows(f0_hz.unsqueeze(1), 2, 1, 1, 1, mode="replicate").squeeze(1)
+        if edges.shape[1] == 0:
+            return f0_hz.new_zeros(f0_hz.shape[0], 0)
+        phase = memory.recall("phase")
+        begins = phase is None
+        if phase is None:
+            start = 0.0 if initial_phase is None else initial_phase.double()
+            phase = f0_hz.new_zeros(f0_hz.shape[0], 1, dtype=torch.float64) + start
+        train, phase = next_pulses(edges, phase, self.sample_rate, self.hop_length)
+        memory.keep("phase", phase)
+        half = self.hop_length // 2
+        return train[:, half if begins else 0 : train.shape[1] - (half if memory.last else 0)]

@@ -1,0 +1,295 @@
+"""Live: mel and F0 while it sounds, the exchange with a clock, and the command."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_vocoder import MODELS, SMALL_MEL
+
+from melisma.audio.io import read_audio, write_audio
+from melisma.audio.mel import MelContract
+from melisma.cli import main
+from melisma.data.singer import random_phrase
+from melisma.errors import MelismaError
+from melisma.f0 import estimate_f0
+from melisma.inference import devices
+from melisma.inference.devices import Exchange, SoundCard, VirtualClock
+from melisma.inference.listening import F0Stream, MelStream
+from melisma.inference.live import Live, work_off
+from melisma.inference.recording_mel import RecordingMel
+from melisma.inference.resynthesis import Settings
+from melisma.inference.sources import ArraySource
+from melisma.inference.vocoder import Info, Vocoder
+
+
+@pytest.fixture(scope="module")
+def voice() -> np.ndarray:
+    return random_phrase(np.random.default_rng(4), 1.8, 150.0, 400.0, 16000, 128)[0][:25_950]
+
+
+@pytest.fixture(scope="module")
+def vocoder() -> Vocoder:
+    return Vocoder(MODELS["nsf-hifigan"](), Info("small", "small"))
+
+
+def blocks(samples: np.ndarray, size: int) -> list[np.ndarray]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+@pytest.mark.parametrize("size", [1000, 160, 37])
+@pytest.mark.parametrize("padding", ["same", "nvstft", "centre"])
+def test_mel_while_it_sounds_is_that_of_the_recording(voice: np.ndarray, size: int, padding: str) -> None:
+    mel = MelContract(16000, 512, 512, 128, 40, 40.0, 8000.0, padding=padding)  # type: ignore[arg-type]
+    for length in (len(voice), 600, 250, 40):
+        heard = voice[:length]
+        stream = MelStream(mel)
+        frames, count = [], 0
+        for number, block in enumerate(blocks(heard, size)):
+            frames.append(stream.push(block))
+            count += frames[-1].shape[1]
+            sounded = min(length, (number + 1) * size)
+            assert count * 128 >= sounded - stream.lookahead_samples
+        found = torch.cat([*frames, stream.finish()], dim=1)
+        whole = RecordingMel(ArraySource(heard[None], 16000, 16000), mel)(0, -(-length // 128))[0]
+        torch.testing.assert_close(found, whole, rtol=0, atol=1e-4)
+
+
+def test_f0_while_it_sounds_is_near_that_of_the_recording_and_not_late(voice: np.ndarray) -> None:
+    stream = F0Stream(16000, 128)
+    curve, count = [], 0
+    for number, block in enumerate(blocks(voice, 160)):
+        curve.append(stream.push(block))
+        count += len(curve[-1])
+        assert count * 128 >= min(len(voice), (number + 1) * 160) - stream.lookahead_samples
+    curve.append(stream.finish())
+    found, whole = np.concatenate(curve), estimate_f0(voice, 16000, 128)
+    assert len(found) == -(-len(voice) // 128)
+    found = found[: len(whole)]
+    assert np.mean((found > 0) == (whole > 0)) > 0.97
+    both = (found > 0) & (whole > 0)
+    assert both.mean() > 0.5
+    assert np.percentile(np.abs(1200 * np.log2(found[both] / whole[both])), 90) < 10
+    assert not F0Stream(16000, 128).push(np.zeros(16000, dtype=np.float32)).any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_live_is_the_stream_of_what_is_heard(name: str, voice: np.ndarray) -> None:
+    vocoder = Vocoder(MODELS[name](), Info(name, name))
+    live = Live(vocoder, 16000, Settings(shift_semitones=2.0, seed=3))
+    out, given = [], 0
+    for number, block in enumerate(blocks(voice, 160)):
+        out.append(live.push(block))
+        given += len(out[-1])
+        sounded = min(len(voice), (number + 1) * 160)
+        assert given >= sounded - live.latency_seconds * 16000 - 1
+    out.append(live.finish())
+    sung = np.concatenate(out)
+    assert sung.shape == voice.shape
+    curve = F0Stream(16000, 128)
+    f0_hz = np.concatenate([*(curve.push(block) for block in blocks(voice, 160)), curve.finish()]) * 2.0 ** (2 / 12)
+    if vocoder.uses_f0 and vocoder.generator.f0_contract == "interpolated":
+        first = np.flatnonzero(f0_hz > 0)[0]
+        f0_hz[:first] = 200.0
+        for frame in range(first, len(f0_hz)):
+            f0_hz[frame] = f0_hz[frame] or f0_hz[frame - 1]
+    mel = RecordingMel(ArraySource(voice[None], 16000, 16000), SMALL_MEL)(0, len(f0_hz))[0]
+    rounds = 0 if hasattr(vocoder.generator, "default_projections") else None  # none live, unless asked for
+    whole = vocoder.synthesize(mel, f0_hz, seed=3, projections=rounds)
+    assert np.abs(whole[: len(sung)] - sung).max() <= 1e-4
+
+
+def test_live_at_another_rate_has_the_stated_latency(vocoder: Vocoder, voice: np.ndarray) -> None:
+    live = Live(vocoder, 22050)
+    assert live.resampling_seconds > 0
+    given = 0
+    for number, block in enumerate(blocks(voice, 220)):
+        given += len(live.push(block))
+        assert given >= min(len(voice), (number + 1) * 220) - live.latency_seconds * 22050 - 2
+    assert given + len(live.finish()) == len(voice)
+
+
+def feed(samples: np.ndarray, size: int) -> Callable[[], np.ndarray | None]:
+    left = blocks(samples, size)
+    return lambda: left.pop(0) if left else None
+
+
+@pytest.mark.parametrize("size", [160, 301])
+def test_the_stated_latency_and_a_block_are_prefill_enough(vocoder: Vocoder, voice: np.ndarray, size: int) -> None:
+    """If work took no time, not one sample less would do than latency and block say, and none would be missing."""
+    live = Live(vocoder, 16000)
+    exchange = Exchange(size, round(live.latency_seconds * 16000) + size, feed(voice[:9000], size), None)
+    exchange.tick()
+    while (block := exchange.read()) is not None:
+        exchange.write(live.push(block))
+        exchange.tick()
+    exchange.write(live.finish())
+    assert exchange.dropouts == 0
+
+
+def test_a_virtual_clock_keeps_time() -> None:
+    played: list[np.ndarray] = []
+    samples = np.arange(1, 2001, dtype=np.float32)
+    exchange = Exchange(20, 4000, feed(samples, 20), played.append)
+    began = time.monotonic()
+    with VirtualClock(exchange, 8000):
+        while (block := exchange.read()) is not None:
+            exchange.write(block)
+        assert time.monotonic() - began >= 0.25
+        exchange.drain()
+    assert time.monotonic() - began >= 0.74
+    assert exchange.dropouts == 0
+    assert exchange.blocks == 300
+    assert np.array_equal(np.concatenate(played), samples)
+
+
+def test_late_work_is_counted_and_heard_as_silence() -> None:
+    played: list[np.ndarray] = []
+    exchange = Exchange(4, 4, feed(np.ones(12, dtype=np.float32), 4), played.append)
+    for _ in range(3):
+        exchange.tick()  # the first has the prefill to play, the others nothing
+    assert exchange.dropouts == 2
+    for _ in range(3):
+        block = exchange.read()
+        assert block is not None
+        exchange.write(block)
+    assert np.array_equal(exchange.tick(), np.ones(4))
+    assert np.array_equal(np.concatenate(played), [0.0] * 8 + [1.0] * 4)
+
+
+def test_a_failing_output_ends_the_work_with_its_error(vocoder: Vocoder, voice: np.ndarray) -> None:
+    def full(_: np.ndarray) -> None:
+        raise MelismaError("the disk is full")
+
+    exchange = Exchange(160, 0, feed(voice, 160), full)
+    with VirtualClock(exchange, 16000), pytest.raises(MelismaError, match="disk is full"):
+        work_off(Live(vocoder, 16000), exchange)
+
+
+class FakeCard(types.SimpleNamespace):
+    """A sound card of a test: calls back from a thread, records a constant."""
+
+    latency = (0.01, 0.02)
+
+    def start(self) -> None:
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        while not self.stopped.wait(0.001):
+            buffers = [np.full((self.blocksize, 1), 0.1, dtype=np.float32) for _ in range(self.ways)]
+            self.callback(*buffers, self.blocksize, None, None)
+            self.heard.append(buffers[-1][:, 0].copy())
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("records", "plays"), [(True, True), (True, False), (False, True)])
+def test_a_sound_card_brings_and_fetches(records: bool, plays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[np.ndarray] = []
+
+    def card(ways: int) -> Callable[..., FakeCard]:
+        return lambda **options: FakeCard(ways=ways, heard=heard, **options)
+
+    module = types.SimpleNamespace(
+        Stream=card(2), InputStream=card(1), OutputStream=card(1), PortAudioError=RuntimeError
+    )
+    monkeypatch.setattr(devices, "_sounddevice", lambda: module)
+    given: list[np.ndarray] = []
+    take = None if records else feed(np.full(64, 0.1, dtype=np.float32), 8)
+    exchange = Exchange(8, 80, take, None if plays else given.append)
+    sound_card = SoundCard(exchange, 8000, records, plays)
+    assert sound_card.latency_seconds == pytest.approx(0.03)
+    with sound_card:
+        for _ in range(8):
+            block = exchange.read()
+            assert block is not None
+            exchange.write(2.0 * block)
+        exchange.stop()
+        exchange.drain()
+    out = np.concatenate(heard if plays else given)
+    assert np.count_nonzero(np.isclose(out, 0.2)) == 64
+
+
+def test_without_a_card_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(**_: object) -> None:
+        raise RuntimeError("no default device")
+
+    module = types.SimpleNamespace(Stream=none, InputStream=none, OutputStream=none, PortAudioError=RuntimeError)
+    monkeypatch.setattr(devices, "_sounddevice", lambda: module)
+    with pytest.raises(MelismaError, match="no sound card with a microphone and a speaker at 8000 Hz"):
+        SoundCard(Exchange(8, 8), 8000, records=True, plays=True)
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_the_command_sings_files(
+    realtime: bool, voice: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_audio(tmp_path / "in.wav", np.stack([voice, voice]), 16000)
+    out = tmp_path / "out.wav"
+    options = ["--realtime", "--margin-ms", "2000"] if realtime else []
+    arguments = ["stream", "--in", str(tmp_path / "in.wav"), "-o", str(out), "--shift", "4", "--model", "analytic"]
+    began = time.monotonic()
+    assert main([*arguments, "--projections", "0", "--seconds", "1.2", *options]) == 0
+    said = capsys.readouterr()
+    audio, rate = read_audio(out)
+    assert (audio.shape, rate) == ((1, 19200), 16000)
+    if realtime:
+        assert time.monotonic() - began >= 1.2
+        assert "latency: " in said.out
+        assert "dropouts: 0 of " in said.out
+    before, after = (estimate_f0(samples, 16000, 128) for samples in (voice[:19200], audio[0]))
+    both = (before > 0) & (after > 0)
+    assert np.median(1200 * np.log2(after[both] / before[both])) == pytest.approx(400, abs=20)
+
+
+def test_an_interruption_ends_the_song_and_keeps_it(voice: np.ndarray, tmp_path: Path) -> None:
+    write_audio(tmp_path / "in.wav", np.tile(voice, 30)[None], 16000)
+    options = ["--in", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav"), "--model", "analytic", "--realtime"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "melisma", "stream", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("latency: ")
+    time.sleep(4.0)  # warming up, then a little of the song
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "dropouts: " in said
+    audio, _ = read_audio(tmp_path / "out.wav")
+    assert 160 <= audio.shape[1] < 30 * len(voice)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--in", "none.wav", "-o", "x.wav"], "none.wav: no such file"),
+        (["--realtime", "-o", "x.wav"], "--realtime is for files"),
+        (["--block-ms", "0"], "block-ms 0 is outside"),
+        (["--margin-ms", "-1"], "margin-ms -1 is outside"),
+        (["--seconds", "0"], "seconds 0: give a time above 0"),
+        (["--shift", "99"], "shift 99 is outside"),
+        (["-o", "no/folder/x.wav"], "does not exist"),
+    ],
+)
+def test_bad_options_get_one_line(
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["stream", *options]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
