@@ -62,6 +62,7 @@ def fuzz(url: str, minutes: float) -> bool:
             if not send(client, f"damage {number}", content, counts):
                 Path(f"fuzz-{number}.bin").write_bytes(content)
                 well = False
+        time.sleep(1.0)  # an answer arrives a moment before its request is over
         admitted = client.get("/healthz").json()["admitted"]
     print("\n".join(f"  {name:14} {count}" for name, count in sorted(counts.items())))
     return well and admitted == 0

@@ -118,6 +118,7 @@ async def press(url: str, clients: int, seconds: float, pid: int | None) -> bool
         before, after = max(memory[third : 2 * third]), max(memory[2 * third :])
         print(f"  memory: {memory[0]:.0f} MB at first, {before:.0f} MB in the second third, {after:.0f} MB in the last")
         healthy &= after <= MOST_GROWTH * before
+    await asyncio.sleep(1.0)  # an answer arrives a moment before its request is over
     admitted = httpx.get(f"{url}/healthz").json()["admitted"]
     print(f"  still admitted: {admitted}")
     return healthy and admitted == 0

@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException
 
 from melisma.errors import MelismaError
 from melisma.studio.store import FullError, NotFoundError
-from melisma.web import health, page, rest, studio
+from melisma.web import health, page, rest, stream, studio
 from melisma.web.door import Door, refusal
 from melisma.web.service import ClientLeftError, Service
 from melisma.web.settings import Settings
 
 # What the application answers; a line here is a part of it. Static files: address -> folder.
-ROUTERS: list[APIRouter] = [health.router, rest.router, studio.router, page.router]
+ROUTERS: list[APIRouter] = [health.router, rest.router, stream.router, studio.router, page.router]
 STATIC: dict[str, Path] = {}
 
 _DESCRIPTION = """A neural vocoder for singing: recordings sung again under edits of their pitch, audio from features.

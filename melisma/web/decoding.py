@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+from asyncio.subprocess import Process
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -59,43 +60,63 @@ async def decode_arrays(file: IO[bytes], settings: Settings, name: str = "the up
 async def _decode(
     kind: str, file: IO[bytes], settings: Settings, name: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    file.flush()
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "melisma.web.decoder", kind, str(settings.most_seconds), str(settings.most_decoded_bytes)),
-        *(str(settings.decoder_memory_bytes), str(math.ceil(settings.decode_seconds))),
-        stdin=file.fileno(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-        | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        limit=_LONGEST_LINE,
-        start_new_session=True,
-    )
+    process = await _started(kind, file, settings)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(settings.decode_seconds):
             facts = json.loads(await process.stdout.readuntil(b"\n"))
             if "error" in facts:
                 raise MelismaError(f"{name}: {facts['error']}")
-            return facts, {
-                key: await _array(process.stdout, dtype, shape, settings) for key, dtype, shape in facts["arrays"]
-            }
+            arrays: dict[str, np.ndarray] = {}
+            for key, dtype, shape in facts["arrays"]:
+                room = settings.most_decoded_bytes - sum(array.nbytes for array in arrays.values())
+                arrays[key] = await _array(process.stdout, dtype, shape, room)
+            return facts, arrays
     except TimeoutError as error:
         raise MelismaError(f"{name}: decoding took more than {settings.decode_seconds:.0f} s; send less") from error
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, KeyError, TypeError) as error:
         raise MelismaError(f"{name}: the decoder broke down on it; convert it with ffmpeg and send it again") from error
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await _ended(process)
 
 
-async def _array(stream: asyncio.StreamReader, dtype: str, shape: list[int], settings: Settings) -> np.ndarray:
-    array = np.empty(shape, dtype=np.dtype(dtype))
-    if array.dtype.hasobject or array.nbytes > settings.most_decoded_bytes:
+async def _started(kind: str, file: IO[bytes], settings: Settings) -> Process:
+    """The decoder's process, with the upload as its standard input."""
+    file.flush()
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "melisma.web.decoder", kind, str(settings.most_seconds), str(settings.most_decoded_bytes)),
+            *(str(settings.decoder_memory_bytes), str(math.ceil(settings.decode_seconds))),
+            stdin=file.fileno(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            limit=_LONGEST_LINE,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:  # half-started processes are nobody's: it starts, and ends
+        await _ended(await starting)
+        raise
+
+
+async def _ended(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _array(stream: asyncio.StreamReader, dtype: str, shape: list[int], room: int) -> np.ndarray:
+    """Read an array; the decoder is not believed that it keeps to its limits."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "fiuU" or min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize > room:
         raise ValueError("not what was asked for")
+    array = np.empty(shape, dtype=kind)
     view, at = array.reshape(-1).view(np.uint8), 0
     while at < array.nbytes:
         block = await stream.read(min(_CHUNK, array.nbytes - at))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from web_service import Clip, Running
+from web_service import Clip, Running, eventually
 
 from melisma.errors import MelismaError
 from melisma.web import Settings, rest
@@ -79,7 +79,7 @@ def test_bodies_are_limited_by_their_promise_and_as_they_come(serve: Serve, clip
             "/v1/resynth", content=endless(), headers={"content-type": "multipart/form-data; boundary=b"}
         )
         assert chunked.status_code == 413
-        assert service.client.get("/healthz").json()["admitted"] == 0
+        assert eventually(lambda: service.service.admitted == 0)
 
 
 def slow_post(url: str, headers: str = "content-length: 1000") -> socket.socket:
@@ -91,15 +91,6 @@ def slow_post(url: str, headers: str = "content-length: 1000") -> socket.socket:
     )
     connection.sendall(head.encode())
     return connection
-
-
-def eventually(what: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +61,13 @@ def decoded(content: bytes, folder: Path, suffix: str = ".wav") -> tuple[np.ndar
     path = folder / f"answer{suffix}"
     path.write_bytes(content)
     return read_audio(path)
+
+
+def eventually(what: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Wait until something is so; an answer arrives a moment before its request is over."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
