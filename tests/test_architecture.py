@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation", "export", "benchmarking"),
+    ("training", "evaluation", "export", "benchmarking", "studio"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data", "editing"),
