@@ -95,7 +95,18 @@ def test_unvoiced_sound_stays_as_it_was(voice: Voice) -> None:
 
 def test_frames_close_to_a_note_follow_it() -> None:
     f0_hz = np.array([0, 0, 0, 0, 200, 200, 0, 0, 0, 0], dtype=np.float64)
-    assert frame_ratios(f0_hz, 2 * f0_hz).tolist() == [0, 0, 2, 2, 2, 2, 2, 2, 0, 0]
+    assert frame_ratios(f0_hz, 1.25 * f0_hz).tolist() == [0, 0, 1.25, 1.25, 1.25, 1.25, 1.25, 1.25, 0, 0]
+    assert frame_ratios(f0_hz, 2 * f0_hz).tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]
+
+
+def test_a_mel_moved_far_down_is_trusted_only_where_harmonics_stand_apart() -> None:
+    source = ArraySource(np.zeros((1, 100 * HOP), dtype=np.float32), RATE, RATE)
+    f0_hz = np.where(np.arange(100) < 50, 220.0, 880.0).astype(np.float32)
+    for semitones, low, high in ((0.0, 1, 1), (-4.0, 1, 1), (-12.0, 0, 1), (12.0, 1, 1)):
+        target = shift_semitones(f0_hz, semitones)
+        trust = RecordingMel(source, MEL, 1.0, f0_hz, target).trust(target)
+        assert (trust[:50] == low).all()
+        assert (trust[50:] == high).all()
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.8, 1.3])

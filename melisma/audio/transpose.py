@@ -22,8 +22,10 @@ from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import local_power
 
-# An unvoiced frame this near to a note hears the note in its window, and moves with it.
+# An unvoiced frame this near to a note hears the note in its window, and moves with it; but not far up, where what is
+# too weak to be a voice in place would become one.
 REACH_FRAMES = 2
+FAR_RATIO = 1.5
 # The envelope is averaged over so many harmonics in the logarithm. Between harmonics nothing is known of it: with a
 # finer one, what the way there takes the way back does not give (docs/experiments.md).
 ENVELOPE_HARMONICS = 2.0
@@ -89,7 +91,8 @@ def frame_ratios(f0_hz: np.ndarray, target_f0_hz: np.ndarray) -> np.ndarray:
     after = np.searchsorted(where, frames).clip(max=where.size - 1)
     before = (after - 1).clip(min=0)
     nearest = np.where(np.abs(where[after] - frames) <= np.abs(where[before] - frames), where[after], where[before])
-    return np.where(np.abs(nearest - frames) <= REACH_FRAMES, ratios[nearest], 0.0)
+    follows = (np.abs(nearest - frames) <= REACH_FRAMES) & (ratios[nearest] < FAR_RATIO)
+    return np.where(both | follows, ratios[nearest], 0.0)
 
 
 def read_between(block: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -141,6 +141,7 @@ class Analytic(nn.Module):
     """
 
     f0_contract = "zero"
+    pitch_controllable = True  # the pitch comes from F0 alone, and the gate keeps the mel's from coming back
 
     def __init__(self, config: AnalyticConfig) -> None:
         super().__init__()
@@ -218,7 +219,7 @@ class Analytic(nn.Module):
         speaker: Tensor | None = None,
         randomness: Randomness | None = None,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
         """Features and F0 to audio.
 
@@ -228,7 +229,8 @@ class Analytic(nn.Module):
             speaker: not used.
             randomness: initial phase ``(batch, 1)`` in cycles and noise ``(batch, samples, 1)``.
             projections: rounds of mel projection; None is the model's default, 0 is off.
-            matched: the features are known to be of the pitch ``f0_hz``; otherwise a gate decides where to project.
+            trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1]; None lets a
+                gate decide where to project.
 
         Returns:
             ``(batch, 1, frames * hop_length)``.
@@ -238,7 +240,7 @@ class Analytic(nn.Module):
         excitation = self.excite(f0_hz, randomness.initial_phase)
         masks = self.masks(wanted, f0_hz, excitation)
         audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation, projections, matched).unsqueeze(1)
+        return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
 
     def step(
         self,
@@ -338,7 +340,9 @@ class Analytic(nn.Module):
         if masks.pulse_angle is None:
             voiced = excitation.pulses * magnitude
         else:
-            voiced = excitation.pulses * torch.polar(magnitude, masks.pulse_angle)
+            # Not torch.polar: that takes three times as long as cosine and sine on their own.
+            real, imaginary = magnitude * masks.pulse_angle.cos(), magnitude * masks.pulse_angle.sin()
+            voiced = excitation.pulses * torch.complex(real, imaginary)
         spectrum = voiced + noise * masks.noise_log.exp()
         return time.through("unframing", self.unframing, spectrum)
 
@@ -348,19 +352,19 @@ class Analytic(nn.Module):
         wanted: Tensor,
         excitation: Excitation,
         projections: int | None = None,
-        matched: bool = False,
+        trust: Tensor | None = None,
     ) -> Tensor:
-        """Mel projection of ``(batch, samples)``, gated unless the features are known to match."""
+        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`."""
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
         if self.config.causal:
             raise MelismaError(f"this model is causal and makes no projections; leave projections {rounds} out")
         projection = MelProjection(wanted, self.mel)
-        if matched:
-            gate = torch.ones_like(excitation.voiced).unsqueeze(-1)
-        else:
+        if trust is None:
             gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
+        else:
+            gate = trust.unsqueeze(-1)
         return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melisma.inference import graphs
+
 Precision = Literal["float32", "bfloat16"]
 
 PIECE_SECONDS = 10.0
@@ -35,7 +37,7 @@ class Request:
         speaker: ``(batch, speaker_channels, 1 or frames)`` or None.
         seed: of phase and noise.
         projections: rounds of mel projection, None for the model's default; only for models that have them.
-        matched: the features are known to be of the pitch ``f0_hz``.
+        trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1], or None.
     """
 
     frames: int
@@ -44,7 +46,7 @@ class Request:
     speaker: Tensor | None = None
     seed: int = 0
     projections: int | None = None
-    matched: bool = False
+    trust: Tensor | None = None
 
 
 def cut(frames: int, piece_frames: int, halo_frames: int) -> Iterator[Piece]:
@@ -110,9 +112,10 @@ def forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | None
     arguments: dict[str, Any] = {}
     if request.projections is not None:
         arguments["projections"] = request.projections
-    if request.matched and getattr(generator, "default_projections", None) is not None:
-        arguments["matched"] = True
+    sing = graphs.on(device, generator)
+    if request.trust is not None and getattr(generator, "default_projections", None) is not None:
+        arguments["trust"] = request.trust[:, piece.first : piece.last].to(device)
     if f0_hz is None:
-        return generator(features, None, speaker, **arguments)
+        return sing(features, None, speaker, **arguments)
     randomness = generator.randomness(f0_hz, request.seed, piece.first, piece.last - piece.first)
-    return generator(features, f0_hz[:, piece.first : piece.last], speaker, randomness=randomness, **arguments)
+    return sing(features, f0_hz[:, piece.first : piece.last], speaker, randomness=randomness, **arguments)

@@ -9,6 +9,11 @@ from melisma.inference.recording import Recording, frame_starts, log_mel_of_fram
 from melisma.inference.sources import Source
 from melisma.inference.transposed import Transposed
 
+# Harmonics closer than the first are hardly told apart in a mel, farther apart than the second they are.
+RESOLVED_HZ = (160.0, 240.0)
+# From this ratio on downward moves are near enough to be exact for any voice.
+NEAR_RATIOS = (0.68, 0.76)
+
 
 class RecordingMel:
     """Log-mel of a recording, piece by piece; where the pitch is moved, that of :class:`Transposed`.
@@ -34,6 +39,21 @@ class RecordingMel:
         if f0_hz is not None and target_f0_hz is not None and (f0_hz > 0).any() and (target_f0_hz > 0).any():
             transposed = Transposed(mel, f0_hz, target_f0_hz, speed)
             self._transposed = transposed if transposed.changes else None
+
+    def trust(self, target_f0_hz: np.ndarray) -> np.ndarray:
+        """How far each frame's mel may be imposed on what is sung, ``(frames,)`` float32 in [0, 1].
+
+        A mel that was not moved is the recording's own. One that was moved far down is less exact where its harmonics
+        stand too close to be told apart.
+        """
+        if self._transposed is None:
+            return np.ones(len(target_f0_hz), dtype=np.float32)
+        voiced = target_f0_hz > 0
+        resolved, near = (
+            ((values - low) / (high - low)).clip(0.0, 1.0)
+            for values, (low, high) in ((target_f0_hz, RESOLVED_HZ), (self._transposed.ratios, NEAR_RATIOS))
+        )
+        return np.where(voiced, np.maximum(resolved, near), 1.0).astype(np.float32)
 
     def __call__(self, first: int, last: int) -> Tensor:
         """``(channels, n_mels, last - first)`` of frames of the result; ``first`` may only grow from call to call."""

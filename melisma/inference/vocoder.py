@@ -15,12 +15,14 @@ from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.config import lookup, suggest
 from melisma.errors import MelismaError
+from melisma.generators.nsf_hifigan import NsfHifigan
 from melisma.inference.features import as_f0, as_features, as_speaker
 from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
-from melisma.inference.resynthesis import Settings, check_recording, check_settings, level_gains, plan, sing
+from melisma.inference.resynthesis import Edit, Settings, check_recording, check_settings, level_gains, plan, sing
 from melisma.inference.sources import ArraySource, Level
 from melisma.inference.streaming import Stream, fingerprint
+from melisma.kernels import choice
 
 SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
 ANALYTIC = "analytic"
@@ -86,6 +88,7 @@ class Vocoder:
         seed: int = 0,
         projections: int | None = None,
         piece_seconds: float = PIECE_SECONDS,
+        progress: Callable[[float], None] | None = None,
     ) -> np.ndarray:
         """Features and F0 to audio.
 
@@ -97,6 +100,7 @@ class Vocoder:
             seed: of phase and noise; the same seed gives the same audio.
             projections: rounds of mel projection of the spectral family; None is the model's default, 0 is off.
             piece_seconds: long input goes in pieces of this length; the result does not depend on it.
+            progress: called with the share done, 0 to 1, after every piece.
 
         Returns:
             float32 ``(frames * hop_length,)``, or ``(batch, samples)`` where features have a batch.
@@ -116,7 +120,12 @@ class Vocoder:
             seed=seed,
             projections=self.check_projections(projections),
         )
-        pieces = list(render(self.generator, request, self.precision, piece_seconds))
+        pieces, done = [], 0
+        for piece in render(self.generator, request, self.precision, piece_seconds):
+            pieces.append(piece)
+            done += piece.shape[1]
+            if progress is not None:
+                progress(done / (request.frames * self.hop_length))
         audio = np.concatenate(pieces, axis=1)
         return audio if batched else audio[0]
 
@@ -131,6 +140,8 @@ class Vocoder:
         projections: int | None = None,
         f0_method: str | None = None,
         progress: Callable[[float], None] | None = None,
+        target_f0_hz: np.ndarray | Tensor | Edit | None = None,
+        formant_semitones: float = 0.0,
     ) -> np.ndarray:
         """A recording in, the same voice out, at another pitch or speed where wanted.
 
@@ -146,6 +157,10 @@ class Vocoder:
             projections: see :meth:`synthesize`.
             f0_method: an estimator's name.
             progress: called with the share done, 0 to 1.
+            target_f0_hz: the F0 to sing, at the frames of ``f0_hz`` (before any change of speed), or a function that
+                makes it from the recording's, see :mod:`melisma.editing`; None sings the recording's. The shift is
+                added to it. The recording's own F0 is still found, or given, for what is known from it.
+            formant_semitones: by how much the formants of voiced sound move, -12 to 12; the pitch stays.
 
         Returns:
             float32 of the same shape and rate (``round(samples / speed)`` samples), each channel at its level.
@@ -155,12 +170,12 @@ class Vocoder:
         """
         rows = _recording(audio)
         check_recording(rows.shape[0], rows.shape[1], sample_rate, "audio")
-        settings = Settings(shift_semitones, speed, seed, projections, f0_method)
+        settings = Settings(shift_semitones, speed, seed, projections, f0_method, formant_semitones)
         check_settings(settings)
         report = progress or (lambda done: None)
         curve = None if f0_hz is None else np.asarray(f0_hz, dtype=np.float32)
         source = ArraySource(rows, sample_rate, self.sample_rate)
-        planned = plan(self, source, settings, curve, report)
+        planned = plan(self, source, settings, curve, report, _edit(target_f0_hz))
         made = Level(source.channels, sample_rate)
         blocks = []
         for block in sing(self, source, settings, planned, report):
@@ -234,6 +249,14 @@ class Vocoder:
             )
 
 
+def _edit(target_f0_hz: np.ndarray | Tensor | Edit | None) -> Edit | None:
+    """A target curve as a function of the recording's."""
+    if target_f0_hz is None or callable(target_f0_hz):
+        return target_f0_hz
+    target = np.asarray(target_f0_hz, dtype=np.float32)
+    return lambda f0_hz: target
+
+
 def _recording(audio: np.ndarray | Tensor) -> np.ndarray:
     """``(channels, samples)`` float32; refuses other shapes, integers and NaN."""
     samples = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
@@ -260,27 +283,40 @@ def load(
         name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
             any format that melisma reads; what it is, is recognised by its content.
         device: ``auto`` takes a CUDA device where there is one.
-        precision: ``auto`` is float32.
+        precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has instructions for it
+            (``melisma info --system`` says whether this one does).
 
     Raises:
         MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.
     """
     keep_freed_memory()
     chosen = _device(device)
-    exact: Precision = "bfloat16" if lookup(_PRECISIONS, precision, "precision") == "bfloat16" else "float32"
+    lookup(_PRECISIONS, precision, "precision")
     if str(name_or_path) == ANALYTIC:
         from melisma.generators.spectral import analytic
 
-        return Vocoder(analytic(OPENVPI_44K), Info(ANALYTIC, ANALYTIC), None, chosen, exact)
+        generator = analytic(OPENVPI_44K)
+        return Vocoder(generator, Info(ANALYTIC, ANALYTIC), None, chosen, _precision(precision, generator, chosen))
     path = model_path(name_or_path)
     from melisma.interop import load_checkpoint
 
     loaded = load_checkpoint(path)
     info = Info(str(name_or_path), loaded.kind, loaded.f0_range_hz, loaded.details)
+    exact = _precision(precision, loaded.generator, chosen)
     return Vocoder(loaded.generator, info, loaded.speakers, chosen, exact)
 
 
-_PRECISIONS = {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16"}
+_PRECISIONS = {"auto": "what is fast here", "float32": "single", "bfloat16": "half the bits"}
+
+
+def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) -> Precision:
+    """What ``auto`` means here; warns where bfloat16 is asked for and would only be slower."""
+    fast = choice.bfloat16()
+    if wanted == "auto":
+        return "bfloat16" if device.type == "cpu" and fast.fast and isinstance(generator, NsfHifigan) else "float32"
+    if wanted == "bfloat16" and device.type == "cpu" and not fast.fast:
+        warnings.warn(f"bfloat16 is slower than float32 here: {fast.why}", UserWarning, stacklevel=3)
+    return "bfloat16" if wanted == "bfloat16" else "float32"
 
 
 def model_path(name_or_path: str | Path) -> Path:

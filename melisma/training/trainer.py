@@ -26,6 +26,7 @@ from melisma.config import to_mapping
 from melisma.data.corpus import Corpus, Crop
 from melisma.errors import MelismaError
 from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.interop import load_checkpoint as load_checkpoint_of_any_kind
 from melisma.layers.mel_projection import natural
 from melisma.losses.spectral import energy_distance, spectral_distance
 from melisma.training.checkpoint import (
@@ -69,7 +70,7 @@ class Recipe:
         projected_weight: weight of the loss after projection.
         seed: of all draws.
         save_every: steps between checkpoints.
-        start_from: a checkpoint whose averaged weights a new run starts from.
+        start_from: a checkpoint whose averaged weights a new run starts from, or a model that was exported.
     """
 
     generator: SpectralConfig
@@ -214,11 +215,14 @@ class Trainer:
             self.step = self.saved = state["step"]
 
     def start_from(self, path: Path) -> None:
-        """Begin a new run at the averaged weights of another."""
-        weights = load_checkpoint(path)
+        """Begin a new run at the averaged weights of another, or at a saved model of ours."""
         with _fitting(path):
-            self.generator.load_state_dict(weights["average"])
-            self.average.load_state_dict(weights["average"])
+            if path.suffix == ".safetensors":
+                weights = load_checkpoint_of_any_kind(path).generator.state_dict()
+            else:
+                weights = load_checkpoint(path)["average"]
+            self.generator.load_state_dict(weights)
+            self.average.load_state_dict(weights)
 
     def save(self) -> None:
         """Write ``S_<step>.pth`` by rename and keep the newest few; once for each step."""
