@@ -13,13 +13,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from melisma.errors import MelismaError
-from melisma.web import health, rest, stream
+from melisma.studio.store import FullError, NotFoundError
+from melisma.web import health, page, rest, stream, studio
 from melisma.web.door import Door, refusal
 from melisma.web.service import ClientLeftError, Service
 from melisma.web.settings import Settings
 
 # What the application answers; a line here is a part of it. Static files: address -> folder.
-ROUTERS: list[APIRouter] = [health.router, rest.router, stream.router]
+ROUTERS: list[APIRouter] = [health.router, rest.router, stream.router, studio.router, page.router]
 STATIC: dict[str, Path] = {}
 
 _DESCRIPTION = """A neural vocoder for singing: recordings sung again under edits of their pitch, audio from features.
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.studio.close()
         service.close()
 
     app = FastAPI(
@@ -53,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers=_HANDLERS,
     )
     app.state.service = service
+    app.state.studio = studio.Studio(service)
     app.add_middleware(Door, service=service)
     for router in ROUTERS:
         app.include_router(router)
@@ -71,6 +74,14 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
     return refusal(400, f"{where}: {first['msg']}" if where else str(first["msg"]))
 
 
+async def _no_session(_: Request, error: Any) -> JSONResponse:
+    return refusal(404, str(error))
+
+
+async def _no_room(_: Request, error: Any) -> JSONResponse:
+    return refusal(429, str(error), {"retry-after": "120"})
+
+
 async def _http_error(_: Request, error: Any) -> JSONResponse:
     return refusal(error.status_code, str(error.detail), error.headers)
 
@@ -86,6 +97,8 @@ async def _bug(_: Request, error: Any) -> JSONResponse:
 _Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _HANDLERS: dict[int | type[Exception], _Handler] = {
     MelismaError: _melisma_error,
+    NotFoundError: _no_session,
+    FullError: _no_room,
     RequestValidationError: _invalid,
     HTTPException: _http_error,
     ClientLeftError: _left,
