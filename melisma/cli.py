@@ -167,6 +167,38 @@ def convert(
     command.convert(source, target)
 
 
+def export(
+    target: Annotated[Positional[Literal["onnx", "openutau", "diffsinger"]], arg(metavar="onnx|openutau|diffsinger")],
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    out: Out,
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    seed: int = 0,
+    noise_inputs: bool = False,
+    speaker: str | None = None,
+    projections: int | None = None,
+    opset: int = 18,
+    name: str | None = None,
+) -> None:
+    """Write a model for other programs; a graph is written only if onnxruntime agrees with torch.
+
+    Args:
+        target: onnx (a graph in one file), openutau (a vocoder package, .oudep) or diffsinger (a folder with model.ckpt
+            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only).
+        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads.
+        out: the file, or the folder for diffsinger.
+        precision: of the weights in the graph; what a smaller one costs is measured and printed.
+        seed: of phase and noise, which the graph makes itself: the same audio as melisma synth --seed.
+        noise_inputs: make phase and noise inputs of the graph instead (onnx only).
+        speaker: settle this speaker (number or name) in the graph; otherwise it is an input where the model has one.
+        projections: rounds of mel projection of the spectral models.
+        opset: of the ONNX operators.
+        name: of the package (openutau); the model's own by default.
+    """
+    from melisma.commands import export as command
+
+    command.run(target, model, out, precision, seed, noise_inputs, speaker, projections, opset, name)
+
+
 def evaluate(
     model: Annotated[Positional[str], arg(metavar="MODEL")],
     data: Annotated[Positional[Path], arg(metavar="DATA")],
@@ -248,6 +280,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "stream": stream,
     "info": info,
     "convert": convert,
+    "export": export,
     "evaluate": evaluate,
     "train": train,
     "serve": serve,

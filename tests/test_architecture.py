@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation", "studio"),
+    ("training", "evaluation", "export", "studio"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data", "editing"),
@@ -44,6 +44,9 @@ GUESTS = {
     "uvicorn": {"web", "commands"},
     "prometheus_client": {"web"},
     "ray": {"web"},
+    "onnx": {"export"},
+    "onnx_ir": {"export"},
+    "onnxscript": {"export"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
@@ -55,6 +58,8 @@ HEAVY = (
     "mir_eval",
     "rich",
     "tyro",
+    "onnx",
+    "onnxscript",
     "onnxruntime",
     "pyworld",
     "fastapi",
