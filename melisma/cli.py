@@ -141,15 +141,22 @@ def stream(
     command.run(source, out, shift, model, projections, seed, block_ms, margin_ms, realtime, seconds, device)
 
 
-def info(model: Annotated[Positional[str], arg(metavar="MODEL")]) -> None:
+def info(model: Annotated[Positional[str], arg(metavar="MODEL")] = "", system: bool = False) -> None:
     """Say what a checkpoint is and whether it can be trusted.
 
     Args:
         model: a file, or the name of a shipped model.
+        system: say what this machine is and which kernels it takes, and why.
     """
     from melisma.commands import models as command
 
-    command.info(model)
+    if not (model or system):
+        print("error: info: name a model, or ask for --system", file=sys.stderr)
+        raise SystemExit(2)
+    if system:
+        command.system()
+    if model:
+        command.info(model)
 
 
 def convert(
@@ -245,6 +252,37 @@ def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo
     run(folder, speak=not singer)
 
 
+def bench(
+    models: tuple[str, ...] = (),
+    threads: tuple[int, ...] = (),
+    precisions: tuple[Literal["float32", "bfloat16"], ...] = (),
+    batches: tuple[int, ...] = (),
+    chunks: tuple[float, ...] = (),
+    seconds: float = 2.0,
+    rounds: int = 5,
+    quick: bool = False,
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
+) -> None:
+    """Measure the generators on this machine: times real time, share of the machine's peak, memory, first call.
+
+    Plain and fast paths take turns in one process; ratios are to the plain path in float32.
+
+    Args:
+        models: which; all where none is named.
+        threads: 1 and as many as there are cores where none is given.
+        precisions: those that are fast on this CPU where none is given.
+        batches: clips at once, 1 and 4 where none is given.
+        chunks: seconds of the pieces in which a clip is made, 0 is in one; 0 and 0.25 where none is given.
+        seconds: length of a clip.
+        rounds: how often every variant has its turn.
+        quick: one second, two rounds, all cores, no batches, chunks or first calls: a look, not a measurement.
+        out: also write it to a .json or .md file.
+    """
+    from melisma.commands import bench as command
+
+    command.run(models, threads, precisions, batches, chunks, seconds, rounds, quick, out)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
@@ -283,6 +321,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "evaluate": evaluate,
     "train": train,
+    "bench": bench,
     "serve": serve,
     "demo": demo,
 }

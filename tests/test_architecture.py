@@ -18,13 +18,14 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation", "export", "studio"),
+    ("training", "evaluation", "export", "benchmarking", "studio"),
     ("inference",),
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data", "editing"),
     ("layers",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
+    ("kernels",),
     ("config", "errors", "files"),
 )
 RANK = {part: -index for index, level in enumerate(LEVELS) for part in level}
@@ -37,6 +38,9 @@ GUESTS = {
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
+    "onnx": {"export"},
+    "onnx_ir": {"export"},
+    "onnxscript": {"export"},
     "mido": {"editing"},
     "av": {"audio"},
     "fastapi": {"web"},
@@ -44,28 +48,12 @@ GUESTS = {
     "uvicorn": {"web", "commands"},
     "prometheus_client": {"web"},
     "ray": {"web"},
-    "onnx": {"export"},
-    "onnx_ir": {"export"},
-    "onnxscript": {"export"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
-    "matplotlib",
-    "librosa",
-    "scipy",
-    "pandas",
-    "pesq",
-    "mir_eval",
-    "rich",
-    "tyro",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "pyworld",
-    "fastapi",
-    "mido",
-    "av",
-)
+    "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnx", "onnxscript", "onnxruntime",
+    "pyworld", "numba", "triton", "fastapi", "mido", "av",
+)  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

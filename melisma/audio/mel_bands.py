@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.mel import MelContract, filterbank, hz_to_mel, mel_to_hz
+from melisma.kernels import projection as kernel
 
 
 def natural(log_mel_values: Tensor, mel: MelContract) -> Tensor:
@@ -69,6 +70,8 @@ def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) 
     power = (torch.exp(2.0 * wanted) - mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
     power = spread_to_bins(power, mel, n_fft)
     bins = power.shape[-1]
+    if kernel.fused(power):
+        return kernel.local_mean(power, (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2))
     total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
     width = (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
     centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5

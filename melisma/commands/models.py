@@ -34,6 +34,20 @@ def _described(path: Path) -> str:
     return describe(path, lambda loaded: {"stream": latency_in_words(loaded.generator)})
 
 
+def system() -> None:
+    """Print what this machine is, which kernels it takes, and why."""
+    import torch
+
+    from melisma.kernels import choice
+
+    print(f"torch {torch.__version__} on {torch.get_num_threads()} threads")
+    print(f"CPU: {choice.cpu_name()}; of use here: {', '.join(choice.cpu_features()) or 'nothing'}")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"CUDA device: {gpu}")
+    for what, chosen in choice.choices().items():
+        print(f"{what}: {chosen.path} ({chosen.why})")
+
+
 def convert(source: Path, target: Path) -> None:
     """Write any checkpoint that melisma reads as a safetensors file of its own."""
     if target.suffix != ".safetensors":

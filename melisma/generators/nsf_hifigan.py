@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
 from melisma.errors import MelismaError
+from melisma.generators.nsf_fast import packed
 from melisma.generators.nsf_hifigan_step import step
 from melisma.generators.reach import END_KERNEL, halo_frames, lookahead_samples
 from melisma.layers.activations import AntiAliased, Snake, SnakeBeta
@@ -160,11 +161,13 @@ class NsfHifiganConfig:
 class FinalLeaky(nn.Module):
     """Leaky ReLU before the last convolution."""
 
+    # The slope is 0.01 here and 0.1 everywhere else: HiFi-GAN left PyTorch's default standing, and every released
+    # checkpoint of this family was trained so.
+    slope = 0.01
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        # The slope is 0.01 here and 0.1 everywhere else: HiFi-GAN left PyTorch's default standing, and every released
-        # checkpoint of this family was trained so.
-        return F.leaky_relu(x, 0.01)
+        return F.leaky_relu(x, self.slope)
 
     def step(self, x: Tensor, memory: Memory) -> Tensor:
         """The next chunk; it needs no past."""
@@ -249,6 +252,9 @@ class NsfHifigan(nn.Module):
             excitation = self.source(f0_hz, randomness).to(features.dtype)
         frames = features.shape[-1]
         x = self._condition(self.conv_pre(features), speaker, randomness)
+        fast = packed(self, features)
+        if fast is not None:
+            return fast(x.float(), excitation, frames)
         for stage in range(len(self.ups)):
             x = self._stage(x, stage, excitation, frames)
         x = self.conv_post(self.post_activation(x))

@@ -340,7 +340,9 @@ class Analytic(nn.Module):
         if masks.pulse_angle is None:
             voiced = excitation.pulses * magnitude
         else:
-            voiced = excitation.pulses * torch.polar(magnitude, masks.pulse_angle)
+            # Not torch.polar: that takes three times as long as cosine and sine on their own.
+            real, imaginary = magnitude * masks.pulse_angle.cos(), magnitude * masks.pulse_angle.sin()
+            voiced = excitation.pulses * torch.complex(real, imaginary)
         spectrum = voiced + noise * masks.noise_log.exp()
         return time.through("unframing", self.unframing, spectrum)
 

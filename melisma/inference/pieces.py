@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melisma.inference import graphs
+
 Precision = Literal["float32", "bfloat16"]
 
 PIECE_SECONDS = 10.0
@@ -110,9 +112,10 @@ def forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | None
     arguments: dict[str, Any] = {}
     if request.projections is not None:
         arguments["projections"] = request.projections
+    sing = graphs.on(device, generator)
     if request.trust is not None and getattr(generator, "default_projections", None) is not None:
         arguments["trust"] = request.trust[:, piece.first : piece.last].to(device)
     if f0_hz is None:
-        return generator(features, None, speaker, **arguments)
+        return sing(features, None, speaker, **arguments)
     randomness = generator.randomness(f0_hz, request.seed, piece.first, piece.last - piece.first)
-    return generator(features, f0_hz[:, piece.first : piece.last], speaker, randomness=randomness, **arguments)
+    return sing(features, f0_hz[:, piece.first : piece.last], speaker, randomness=randomness, **arguments)

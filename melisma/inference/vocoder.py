@@ -15,12 +15,14 @@ from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.config import lookup, suggest
 from melisma.errors import MelismaError
+from melisma.generators.nsf_hifigan import NsfHifigan
 from melisma.inference.features import as_f0, as_features, as_speaker
 from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
 from melisma.inference.resynthesis import Edit, Settings, check_recording, check_settings, level_gains, plan, sing
 from melisma.inference.sources import ArraySource, Level
 from melisma.inference.streaming import Stream, fingerprint
+from melisma.kernels import choice
 
 SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
 ANALYTIC = "analytic"
@@ -281,27 +283,40 @@ def load(
         name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
             any format that melisma reads; what it is, is recognised by its content.
         device: ``auto`` takes a CUDA device where there is one.
-        precision: ``auto`` is float32.
+        precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has instructions for it
+            (``melisma info --system`` says whether this one does).
 
     Raises:
         MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.
     """
     keep_freed_memory()
     chosen = _device(device)
-    exact: Precision = "bfloat16" if lookup(_PRECISIONS, precision, "precision") == "bfloat16" else "float32"
+    lookup(_PRECISIONS, precision, "precision")
     if str(name_or_path) == ANALYTIC:
         from melisma.generators.spectral import analytic
 
-        return Vocoder(analytic(OPENVPI_44K), Info(ANALYTIC, ANALYTIC), None, chosen, exact)
+        generator = analytic(OPENVPI_44K)
+        return Vocoder(generator, Info(ANALYTIC, ANALYTIC), None, chosen, _precision(precision, generator, chosen))
     path = model_path(name_or_path)
     from melisma.interop import load_checkpoint
 
     loaded = load_checkpoint(path)
     info = Info(str(name_or_path), loaded.kind, loaded.f0_range_hz, loaded.details)
+    exact = _precision(precision, loaded.generator, chosen)
     return Vocoder(loaded.generator, info, loaded.speakers, chosen, exact)
 
 
-_PRECISIONS = {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16"}
+_PRECISIONS = {"auto": "what is fast here", "float32": "single", "bfloat16": "half the bits"}
+
+
+def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) -> Precision:
+    """What ``auto`` means here; warns where bfloat16 is asked for and would only be slower."""
+    fast = choice.bfloat16()
+    if wanted == "auto":
+        return "bfloat16" if device.type == "cpu" and fast.fast and isinstance(generator, NsfHifigan) else "float32"
+    if wanted == "bfloat16" and device.type == "cpu" and not fast.fast:
+        warnings.warn(f"bfloat16 is slower than float32 here: {fast.why}", UserWarning, stacklevel=3)
+    return "bfloat16" if wanted == "bfloat16" else "float32"
 
 
 def model_path(name_or_path: str | Path) -> Path:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melisma.kernels import snake as kernel
 from melisma.layers.streaming import Memory
 
 TAPS = 12
@@ -48,6 +49,11 @@ class Snake(nn.Module):
     def _positive(self, parameter: Tensor) -> Tensor:
         return (parameter.exp() if self.log_scale else parameter).unsqueeze(-1)
 
+    def terms(self) -> tuple[Tensor, Tensor]:
+        """``a`` in radians and the height of the ripples, ``(channels,)`` each."""
+        alpha = self._positive(self.alpha).squeeze(-1)
+        return alpha, 1.0 / (alpha + 1e-9)
+
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channels, time)`` -> the same shape."""
         alpha = self._positive(self.alpha)
@@ -60,6 +66,11 @@ class SnakeBeta(Snake):
     def __init__(self, channels: int, log_scale: bool = True) -> None:
         super().__init__(channels, log_scale)
         self.beta = nn.Parameter(self.alpha.detach().clone())
+
+    def terms(self) -> tuple[Tensor, Tensor]:
+        """``a`` in radians and the height of the ripples, ``(channels,)`` each."""
+        beta = self._positive(self.beta).squeeze(-1)
+        return self._positive(self.alpha).squeeze(-1), 1.0 / (beta + 1e-9)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channels, time)`` -> the same shape."""
@@ -83,6 +94,12 @@ class AntiAliased(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channels, time)`` -> the same shape."""
+        if isinstance(self.act, Snake) and kernel.fused(x):
+            return kernel.anti_aliased(x, *self.act.terms(), self.taps)
+        return self.plain(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The same in operators of torch: what the kernels are held to, and what a traced graph is made of."""
         channels = x.shape[1]
         taps = self.taps.to(x.dtype).expand(channels, 1, TAPS)
         half = TAPS // 2

@@ -16,6 +16,7 @@ from torch import Tensor
 from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
 from melisma.audio.mel_bands import band_to_bin_weights, natural, spread_to_bins
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
+from melisma.kernels import projection as kernel
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -77,8 +78,12 @@ class MelProjection:
         """
         low = _LowBand.of(self.mel) if low_rounds else None
         if low is not None:
-            spectrum = self.transform.spectrum(audio)
-            audio = self.transform.audio(low.project(spectrum, self.wanted, gate, low_rounds))
+            # The inverse is linear: only the change has to go back.
+            audio = audio + self.transform.audio(
+                low.change(self.transform.spectrum(audio), self.wanted, gate, low_rounds)
+            )
+        if kernel.fused(audio) and self.mel.power == 1.0:
+            return _full_rounds(self.mel).run(audio, self.wanted, gate, rounds, MOMENTUM)
         return _accelerated(lambda ahead: self._round(ahead, gate), audio, rounds, MOMENTUM)
 
     def _round(self, audio: Tensor, gate: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ class _Transform:
         return spectra(padded, self.n_fft, self.hop_length, self.win_length)
 
     def audio(self, spectrum: Tensor) -> Tensor:
-        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`."""
+        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`; bins that are not given are 0."""
         frames = spectrum.shape[1]
         window = centred_hann(self.win_length, self.n_fft, spectrum.real)
         weight = overlap_add(window.square().expand(1, frames, self.n_fft), self.hop_length).clamp(min=1e-3)
@@ -155,8 +160,8 @@ class _LowBand:
         """Bins that the low band has."""
         return self.mel.n_fft // (2 * self.factor)
 
-    def project(self, spectrum: Tensor, wanted: Tensor, gate: Tensor, rounds: int) -> Tensor:
-        """Rounds on the lowest bins of a full spectrum; returns the full spectrum with them changed."""
+    def change(self, spectrum: Tensor, wanted: Tensor, gate: Tensor, rounds: int) -> Tensor:
+        """Rounds on the lowest bins of a full spectrum; returns by how much these change."""
         mel, factor = self.mel, self.factor
         transform = _Transform(mel.n_fft // factor, mel.hop_length // factor, mel.win_length // factor, mel.pad_mode)
         start = transform.audio(self._cut(spectrum))
@@ -167,9 +172,11 @@ class _LowBand:
             step = (target - self._mel_of(low)).clamp(-MAX_STEP, MAX_STEP) * gate
             return transform.audio(low * self._spread(step).exp())
 
-        audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
-        change = transform.spectrum(audio - start) * factor
-        return spectrum + F.pad(change[..., : self.bins], (0, spectrum.shape[-1] - self.bins))
+        if kernel.fused(start) and mel.power == 1.0:
+            audio = _low_rounds(self).run(start, target, gate, rounds, LOW_BAND_MOMENTUM)
+        else:
+            audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
+        return (transform.spectrum(audio - start) * factor)[..., : self.bins]
 
     def _cut(self, spectrum: Tensor) -> Tensor:
         """The lowest bins, scaled to the lower rate, with a silent last one."""
@@ -187,3 +194,36 @@ class _LowBand:
         """Gains of the low bins, fading out towards the top of the band."""
         weights = band_to_bin_weights(self.mel, self.mel.n_fft, step.device, step.dtype)[: self.bands, : self.bins + 1]
         return step @ weights
+
+
+def _rounds(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> kernel.Rounds:
+    """The kernel's form of rounds at the sample rate divided by ``factor``."""
+    n_fft, hop_length = mel.n_fft // factor, mel.hop_length // factor
+    return kernel.Rounds(
+        hop_length=hop_length,
+        window=centred_hann(mel.win_length // factor, n_fft, filters),
+        left=odd_split(n_fft - hop_length)[0],
+        reflected=mel.pad_mode == "reflect",
+        filters=filters.T.contiguous(),
+        spread=kernel.neighbours(spread),
+        scale=float(factor),
+        epsilon=max(mel.magnitude_epsilon, 1e-14),
+        floor=mel.floor,
+        largest=MAX_STEP,
+    )
+
+
+@lru_cache(maxsize=8)
+def _full_rounds(mel: MelContract) -> kernel.Rounds:
+    with torch.inference_mode(False):
+        like = torch.zeros(0)
+        spread = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+        return _rounds(mel, filterbank(mel, like)[:, : _heard_bins(mel)], spread, 1)
+
+
+@lru_cache(maxsize=8)
+def _low_rounds(low: _LowBand) -> kernel.Rounds:
+    with torch.inference_mode(False):
+        like, bins = torch.zeros(0), low.bins + 1
+        spread = band_to_bin_weights(low.mel, low.mel.n_fft, like.device, like.dtype)[: low.bands, :bins]
+        return _rounds(low.mel, filterbank(low.mel, like)[: low.bands, :bins], spread, low.factor)

@@ -16,9 +16,11 @@ LEAKY_SLOPE = 0.1
 class Leaky(nn.Module):
     """Leaky ReLU with the slope 0.1 that all of these models use inside."""
 
+    slope = LEAKY_SLOPE
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return F.leaky_relu(x, LEAKY_SLOPE)
+        return F.leaky_relu(x, self.slope)
 
     def step(self, x: Tensor, memory: Memory) -> Tensor:
         """The next chunk; it needs no past."""

@@ -1,0 +1,309 @@
+"""NSF-HiFi-GAN for listening on a CPU: what comes after the first convolution, channels last and in tiles of time.
+
+The same network as in ``nsf_hifigan.py``, whose forward takes this way where it can; tests hold the two together over
+every setting. Every stage is cut into tiles that fit the cache, with as much context as its residual blocks reach, and
+the tiles go side by side: upsampling (as one matrix product for all phases), excitation, residual blocks and, in the
+last stage, the convolution to audio.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from melisma.kernels import choice, snake, workers
+from melisma.kernels.convolution import PackedConvolution, pack, polyphase
+from melisma.layers.activations import REACH, AntiAliased
+from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
+
+if TYPE_CHECKING:
+    from melisma.generators.nsf_hifigan import NsfHifigan
+
+# Values of a tile: a megabyte for each array of it. Short tiles waste work on their context.
+_TILE_VALUES = 1 << 18
+_TILE_SAMPLES = (2048, 16384)
+_LEAST_SAMPLES = 512  # of a tile that is cut for the sake of a second core
+# Snakes amplify rounding: products that their convolutions may add in a row (see kernels.convolution.pack).
+_LONGEST_SUM = 384
+_FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy
+
+Activation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A leaky ReLU, which a convolution can apply to its own output."""
+
+    value: float
+    reach = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.value)
+
+
+class FastSnake:
+    """An anti-aliased snake over ``(time, channels)``; computes in float32."""
+
+    reach = REACH
+
+    def __init__(self, activation: AntiAliased) -> None:
+        act: Any = activation.act
+        alpha, height = act.terms()
+        self.settings = torch.stack([alpha / math.pi, height]).detach().unsqueeze(0).contiguous()
+        self.taps = activation.taps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return snake.channels_last(x.float(), self.settings, self.taps)
+
+
+def _activation(module: Any) -> Slope | FastSnake:
+    return FastSnake(module) if isinstance(module, AntiAliased) else Slope(module.slope)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One residual step: activation, convolution and, in blocks of type 1, both once more."""
+
+    activations: tuple[Slope | FastSnake, ...]
+    convolutions: tuple[PackedConvolution, ...]
+    dtype: torch.dtype
+
+    def __call__(self, x: Tensor, in_place: bool) -> Tensor:
+        inner = self.activations[0](x).to(self.dtype)
+        for convolution, activation in zip(self.convolutions[:-1], self.activations[1:], strict=True):
+            if isinstance(activation, Slope):
+                inner = convolution(inner, activation.value)
+            else:
+                inner = activation(convolution(inner)).to(self.dtype)
+        return self.convolutions[-1].added_to(x, inner, in_place)
+
+
+class Stage:
+    """One upsampling and what follows it."""
+
+    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype) -> None:
+        config = generator.config
+        self.rate, kernel = config.upsample_rates[number], config.upsample_kernel_sizes[number]
+        self.channels = config.channels(number + 1)
+        self.dtype = torch.float32 if self.channels < _FEW_CHANNELS else dtype
+        before = config.activation_before_upsampling
+        self.before = _activation(generator.up_activations[number]) if before else None
+        self.share = self._share(generator, number)
+        raising: Any = generator.ups[number]
+        bias = raising.bias if self.share is None else raising.bias + self.share[1]
+        weight = polyphase(raising.weight, self.rate)
+        self.taps = weight.shape[-1]
+        snaky = config.activation != "leaky-relu"
+        longest_sum = _LONGEST_SUM if snaky and self.dtype == torch.float32 else None
+        self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0, longest_sum=longest_sum)
+        # Samples that the plain upsampling leaves out before its first, by its padding and by the family's alignment.
+        self.padding = (kernel - self.rate) // 2
+        self.overhang = kernel - self.rate - 2 * self.padding
+        self.shift = self.overhang if config.padding == "up" else 0
+        count = len(config.resblock_kernel_sizes)
+        blocks = generator.resblocks[number * count : (number + 1) * count]
+        self.blocks = [_steps(block, self.dtype, longest_sum) for block in blocks]
+        shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        reach = RESIDUAL_BLOCKS[config.resblock].reach
+        self.reach = max(reach(size, dilations, snaky) for size, dilations in shapes)
+
+    def _share(self, generator: "NsfHifigan", number: int) -> tuple[Tensor, Tensor, int, int] | None:
+        """Weight ``(window, channels)``, bias, step and left padding of the excitation's share; None without one."""
+        config = generator.config
+        if config.source == "none" or not generator._has_share(number):
+            return None
+        convolution: Any = generator.source_conv if config.source == "mini" else generator.noise_convs[number]
+        weight = convolution.weight[:, 0].t().contiguous()
+        step = convolution.stride[0]
+        left = 0 if weight.shape[0] == 1 else (step + (config.padding == "up")) // 2
+        return weight, convolution.bias, step, left
+
+    def length(self, time: int, excited: bool) -> int:
+        """Samples that come of ``time`` samples."""
+        return time * self.rate + (0 if excited else self.overhang)
+
+    def tiles(self, length: int) -> list[tuple[int, int]]:
+        """Where to cut ``length`` samples of output."""
+        most = min(max(_TILE_VALUES // self.channels, _TILE_SAMPLES[0]), _TILE_SAMPLES[1])
+        return workers.stretches(length, _LEAST_SAMPLES, most)
+
+    def __call__(self, before: Tensor, windows: Tensor | None, first: int, stop: int, excited: bool) -> Tensor:
+        """Samples ``first`` to ``stop`` of the stage's output, ``(time, channels)`` float32.
+
+        Args:
+            before: output of the stage before, whole.
+            windows: of the padded excitation, ``(time, window)``, where this stage has a share.
+            first: first sample; those around it are computed too, as far as the residual blocks reach.
+            stop: one after the last.
+            excited: whether the length is cut to that of an excitation.
+        """
+        length = self.length(before.shape[0], excited)
+        begin, end = max(0, first - self.reach), min(length, stop + self.reach)
+        x = self._raised(before, begin, end, excited)
+        if windows is not None and self.share is not None:
+            x.addmm_(windows[begin:end], self.share[0])
+        total = self._block(self.blocks[0], x)
+        for block in self.blocks[1:]:
+            total += self._block(block, x)
+        return total[first - begin : stop - begin].div_(len(self.blocks))
+
+    def _block(self, steps: list[Step], x: Tensor) -> Tensor:
+        y = x
+        for step in steps:
+            y = step(y, in_place=y is not x)
+        return y
+
+    def _raised(self, before: Tensor, begin: int, end: int, excited: bool) -> Tensor:
+        """Samples ``begin`` to ``end`` after the upsampling."""
+        skipped = self.padding + (self.shift if excited else 0)
+        first, stop = (begin + skipped) // self.rate, (end - 1 + skipped) // self.rate + 1
+        low, time = first - (self.taps - 1), before.shape[0]
+        near = before[max(0, low) : min(time, stop)]
+        if self.before is not None:
+            left = max(0, low - self.before.reach)
+            near = self.before(before[left : min(time, stop + self.before.reach)])
+            near = near[max(0, low) - left : max(0, low) - left + min(time, stop) - max(0, low)]
+        near = F.pad(near.to(self.dtype), (0, 0, max(0, -low), max(0, stop - time)))
+        raised = self.raising(near).reshape(-1, self.channels)
+        start = begin + skipped - first * self.rate
+        return raised[start : start + end - begin].float()
+
+
+def _steps(block: Any, dtype: torch.dtype, longest_sum: int | None) -> list[Step]:
+    activations = [_activation(module) for module in block.activations]
+
+    def packed(convolution: Any) -> PackedConvolution:
+        dilation = convolution.dilation[0]
+        return pack(convolution.weight, convolution.bias, dtype, dilation, longest_sum=longest_sum)
+
+    if isinstance(block, ResidualBlock1):
+        pairs = zip(block.convs1, block.convs2, strict=True)
+        return [
+            Step(tuple(activations[2 * i : 2 * i + 2]), (packed(dilated), packed(plain)), dtype)
+            for i, (dilated, plain) in enumerate(pairs)
+        ]
+    return [
+        Step((activation,), (packed(convolution),), dtype)
+        for activation, convolution in zip(activations, block.convs, strict=True)
+    ]
+
+
+class FastNsfHifigan:
+    """Everything after the first convolution and its conditioning, packed.
+
+    Args:
+        generator: with folded weights.
+        dtype: of the convolutions; sums, activations and all narrow stages are float32.
+    """
+
+    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype) -> None:
+        config = generator.config
+        self.stages = [Stage(generator, number, dtype) for number in range(len(config.upsample_rates))]
+        self.hop_length = config.hop_length
+        self.final = _activation(generator.post_activation)
+        last: Any = generator.conv_post
+        self.conv_post = pack(last.weight, last.bias, torch.float32)
+        self.bound = torch.tanh if config.final_activation == "tanh" else partial(torch.clamp, min=-1.0, max=1.0)
+
+    def __call__(self, x: Tensor, excitation: Tensor | None, frames: int) -> Tensor:
+        """Make audio.
+
+        Args:
+            x: float32 ``(batch, channels, frames)``, after the first convolution.
+            excitation: ``(batch, 1, time)`` at its own rate, or None.
+            frames: of the features.
+
+        Returns:
+            ``(batch, 1, frames * hop_length)`` float32.
+        """
+        audio = x.new_empty(x.shape[0], 1, frames * self.hop_length)
+        rows = [item.t().contiguous() for item in x]
+        given = None if excitation is None else excitation[:, 0].float()
+        for stage in self.stages[:-1]:
+            rows = self._stage(stage, rows, given)
+        self._last(rows, given, audio)
+        return audio
+
+    def _stage(self, stage: Stage, rows: list[Tensor], excitation: Tensor | None) -> list[Tensor]:
+        excited = excitation is not None
+        length = stage.length(rows[0].shape[0], excited)
+        made = [row.new_empty(length, stage.channels) for row in rows]
+        windows = [_windows(stage, excitation, item) for item in range(len(rows))]
+
+        def task(item: int, first: int, stop: int) -> None:
+            made[item][first:stop] = stage(rows[item], windows[item], first, stop, excited)
+
+        tiles = stage.tiles(length)
+        workers.run([partial(task, item, *tile) for item in range(len(rows)) for tile in tiles])
+        return made
+
+    def _last(self, rows: list[Tensor], excitation: Tensor | None, audio: Tensor) -> None:
+        """The last stage and the way to audio, tile by tile."""
+        stage, excited = self.stages[-1], excitation is not None
+        length = stage.length(rows[0].shape[0], excited)
+        near, far = self.conv_post.padding, self.conv_post.padding + self.final.reach
+        windows = [_windows(stage, excitation, item) for item in range(len(rows))]
+
+        def task(item: int, first: int, stop: int) -> None:
+            begin, end = max(0, first - far), min(length, stop + far)
+            y = self.final(stage(rows[item], windows[item], begin, end, excited))
+            low, high = max(0, first - near), min(length, stop + near)
+            y = self.conv_post(y[low - begin : high - begin])[first - low : stop - low, 0]
+            audio[item, 0, first:stop] = self.bound(y)
+
+        tiles = stage.tiles(audio.shape[-1])
+        workers.run([partial(task, item, *tile) for item in range(len(rows)) for tile in tiles])
+
+
+def _windows(stage: Stage, excitation: Tensor | None, item: int) -> Tensor | None:
+    if excitation is None or stage.share is None:
+        return None
+    weight, _, step, left = stage.share
+    window = weight.shape[0]
+    padded = F.pad(excitation[item], (left, step - left)) if window > 1 else excitation[item]
+    return padded.unfold(0, window, step)
+
+
+_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[torch.dtype, FastNsfHifigan]]] = WeakKeyDictionary()
+
+
+def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
+    """The packed form of a generator, kept until its weights change; None where the plain forward is to be taken.
+
+    That is: in training, with weight norm or gradients, in graphs that are traced, elsewhere than on a CPU, and where
+    a kernel is missing (:mod:`melisma.kernels.choice` says why).
+    """
+    if not choice.convolutions().fast or features.device.type != "cpu" or type(features) is not Tensor:
+        return None
+    if generator.training or not choice.kernels_allowed():
+        return None
+    if features.dtype != torch.float32 or (features.requires_grad and torch.is_grad_enabled()):
+        return None
+    weights = list(generator.parameters())
+    if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
+        return None
+    if generator.config.activation != "leaky-relu" and not choice.snake().fast:
+        return None
+    if any(weight.dtype != torch.float32 for weight in weights) or parametrize.is_parametrized(generator.conv_pre):
+        return None
+    dtype = torch.float32
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        if dtype != torch.bfloat16:
+            return None
+    seen = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    known, plans = _packed.get(generator, (None, {}))
+    if known != seen:
+        plans = {}
+        _packed[generator] = (seen, plans)
+    if dtype not in plans:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            plans[dtype] = FastNsfHifigan(generator, dtype)
+    return plans[dtype]

@@ -1,0 +1,132 @@
+"""Which kernel a computation takes on this machine, and why: decided once, on the first question.
+
+``melisma info --system`` prints what stands here.
+"""
+
+import importlib.util
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision.
+
+    Attributes:
+        path: the name of what is taken.
+        fast: whether that is the fast one.
+        why: in words.
+    """
+
+    path: str
+    fast: bool
+    why: str
+
+
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain(wanted: bool = True) -> Iterator[None]:
+    """Within this block nothing takes a kernel: what they are compared with, in tests and in ``melisma bench``."""
+    token = _plain.set(wanted)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def kernels_allowed() -> bool:
+    """Whether kernels may be taken at all: not within :func:`plain`, and not while a graph is traced."""
+    return not (_plain.get() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+@lru_cache(maxsize=1)
+def cpu_features() -> tuple[str, ...]:
+    """What torch finds in the CPU that matters here, such as ``avx512`` and ``amx``."""
+    tests: dict[str, str] = {
+        "avx2": "_is_avx2_supported",
+        "avx512": "_is_avx512_supported",
+        "avx512-vnni": "_is_vnni_supported",
+        "avx512-bf16": "_is_avx512_bf16_supported",
+        "amx": "_is_amx_tile_supported",
+    }
+    # Torch's names for these begin with an underscore: one that is gone is a feature that is not used.
+    missing: Callable[[], bool] = lambda: False  # noqa: E731
+    return tuple(name for name, test in tests.items() if getattr(torch.cpu, test, missing)())
+
+
+def cpu_name() -> str:
+    """The CPU as its maker calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def convolutions() -> Choice:
+    """How the convolutions of a network that is only listened to are computed on a CPU."""
+    if not torch.backends.mkldnn.is_available():
+        return Choice("torch", False, "this torch was built without oneDNN")
+    names = ("_reorder_convolution_weight", "_convolution_pointwise", "_convolution_pointwise_")
+    lacking = [name for name in names if not hasattr(torch.ops.mkldnn, name)]
+    if lacking:
+        return Choice("torch", False, f"torch {torch.__version__} has no mkldnn.{lacking[0]}")
+    return Choice("onednn-tiles", True, "oneDNN with packed weights, channels last, in tiles of time side by side")
+
+
+@lru_cache(maxsize=1)
+def snake() -> Choice:
+    """How the anti-aliased snake is computed on a CPU."""
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, "one pass, compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
+def projection() -> Choice:
+    """How the rounds of mel projection are computed on a CPU."""
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, "frames side by side, loops compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
+def gpu_snake() -> Choice:
+    """How it is computed on a CUDA device."""
+    if not torch.cuda.is_available():
+        return Choice("none", False, "no CUDA device is available")
+    if importlib.util.find_spec("triton") is None:
+        return Choice("torch", False, "triton is not installed: pip install triton")
+    return Choice("triton", True, "one pass, compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
+def bfloat16() -> Choice:
+    """Whether ``precision="auto"`` means bfloat16 on a CPU."""
+    found = [name for name in ("amx", "avx512-bf16") if name in cpu_features()]
+    if not found:
+        return Choice("float32", False, "this CPU has no instructions for bfloat16 (amx or avx512-bf16)")
+    if not convolutions().fast:
+        return Choice("float32", False, convolutions().why)
+    return Choice("bfloat16", True, f"this CPU has {' and '.join(found)}")
+
+
+def choices() -> dict[str, Choice]:
+    """All of them, by what they are about."""
+    return {
+        "convolutions": convolutions(),
+        "snake": snake(),
+        "mel projection": projection(),
+        "snake on a GPU": gpu_snake(),
+        "precision auto": bfloat16(),
+    }

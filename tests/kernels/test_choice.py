@@ -1,0 +1,70 @@
+"""What is chosen on which machine, and that it is said."""
+
+import sys
+
+import pytest
+import torch
+
+from melisma.cli import main
+from melisma.inference import vocoder
+from melisma.kernels import choice, snake
+from melisma.layers.activations import AntiAliased, SnakeBeta
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch):
+    decisions = (choice.convolutions, choice.snake, choice.gpu_snake, choice.bfloat16, choice.cpu_features)
+    for decision in decisions:
+        decision.cache_clear()
+    yield
+    monkeypatch.undo()
+    for decision in decisions:
+        decision.cache_clear()
+
+
+def test_without_numba_the_plain_snake_sings_and_info_says_why(monkeypatch, capsys) -> None:
+    activation, x = AntiAliased(SnakeBeta(3)), torch.randn(1, 3, 20)
+    expected = activation(x)
+    choice.snake.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
+    assert not snake.fused(x)
+    torch.testing.assert_close(activation(x), expected, rtol=0, atol=5e-6)
+    assert main(["info", "--system"]) == 0
+    assert "snake: torch (numba is not installed: pip install numba)" in capsys.readouterr().out
+
+
+def test_without_onednn_the_plain_convolutions_are_taken(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert choice.convolutions() == choice.Choice("torch", False, "this torch was built without oneDNN")
+    assert not choice.bfloat16().fast
+
+
+@pytest.mark.parametrize(
+    ("features", "chosen"), [((), "float32"), (("avx512-bf16",), "bfloat16"), (("amx",), "bfloat16")]
+)
+def test_auto_means_bfloat16_where_the_cpu_has_it(features, chosen, monkeypatch) -> None:
+    from test_nsf_hifigan import made
+
+    monkeypatch.setattr(choice, "cpu_features", lambda: features)
+    convolutional, cpu = made("plain"), torch.device("cpu")
+    if chosen == "bfloat16" and not choice.convolutions().fast:
+        pytest.skip(choice.convolutions().why)
+    assert vocoder._precision("auto", convolutional, cpu) == chosen
+    assert vocoder._precision("auto", torch.nn.Identity(), cpu) == "float32"
+    assert vocoder._precision("float32", convolutional, cpu) == "float32"
+
+
+def test_bfloat16_without_instructions_is_done_and_warned_of(monkeypatch) -> None:
+    monkeypatch.setattr(choice, "cpu_features", lambda: ())
+    with pytest.warns(UserWarning, match="slower than float32 here: this CPU has no instructions"):
+        assert vocoder.load("analytic", precision="bfloat16").precision == "bfloat16"
+
+
+def test_info_needs_a_model_or_the_system(capsys) -> None:
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err == "error: info: name a model, or ask for --system\n"
+    assert main(["info", "--system"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"torch {torch.__version__} on ")
+    assert {line.split(":")[0] for line in lines[3:]} == set(choice.choices())

@@ -1,0 +1,100 @@
+"""The packed generator against its plain forward, over every setting of the tests beside it."""
+
+import dataclasses
+
+import pytest
+import torch
+from test_nsf_hifigan import CONFIGS, SMALL, inputs, made
+
+from melisma.generators import nsf_fast
+from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
+from melisma.kernels import choice
+from melisma.layers.weight_norm import fold
+
+pytestmark = pytest.mark.skipif(not choice.convolutions().fast, reason=choice.convolutions().why)
+parametrised = pytest.mark.parametrize("name", CONFIGS)
+
+
+def listening(name: str) -> NsfHifigan:
+    return fold(made(name)).requires_grad_(False)  # type: ignore[return-value]
+
+
+@parametrised
+@pytest.mark.parametrize(("frames", "batch"), [(1, 1), (7, 2), (150, 1)])
+def test_equals_the_plain_forward(name: str, frames: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nsf_fast, "_TILE_SAMPLES", (700, 1000))  # several tiles a stage
+    generator = listening(name)
+    features, f0, speaker = inputs(generator, frames, batch)
+    drawn = generator.randomness(f0, 2, 0, frames)
+    if generator.config.activation != "leaky-relu" and not choice.snake().fast:
+        pytest.skip(choice.snake().why)
+    assert nsf_fast.packed(generator, features) is not None
+    found = generator(features, f0, speaker, drawn)
+    with choice.plain():
+        assert nsf_fast.packed(generator, features) is None
+        expected = generator(features, f0, speaker, drawn)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 1e-4 * expected.std()
+    assert not torch.equal(found, torch.zeros_like(found))
+
+
+@pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan"])
+def test_bfloat16_is_within_forty_decibels(name: str) -> None:
+    """As the audio of real size: wide stages in bfloat16, the narrow ones and all sums in float32."""
+    config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=256)
+    torch.manual_seed(0)
+    generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
+    for part in generator.modules():
+        if isinstance(part, torch.nn.Conv1d | torch.nn.ConvTranspose1d):
+            torch.nn.init.normal_(part.weight, std=0.5 * part.weight[0].numel() ** -0.5)
+    features, f0, _ = inputs(generator, 20)
+    drawn = generator.randomness(f0, 2, 0, 20)
+    exact = generator(features, f0, None, drawn)
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = nsf_fast.packed(generator, features)
+        rough = generator(features, f0, None, drawn)
+    assert plan is not None
+    assert plan.stages[0].dtype == torch.bfloat16
+    assert plan.stages[-1].dtype == (torch.float32 if config.channels(3) < 32 else torch.bfloat16)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).square().sum() < 1e-4 * exact.square().sum()
+
+
+def test_changed_weights_are_heard() -> None:
+    generator = listening("plain")
+    features, f0, _ = inputs(generator, 5)
+    drawn = generator.randomness(f0, 2, 0, 5)
+    before = generator(features, f0, None, drawn)
+    assert nsf_fast.packed(generator, features) is nsf_fast.packed(generator, features)
+    with torch.no_grad():
+        generator.resblocks[0].convs1[0].weight.mul_(1.5)  # type: ignore[union-attr, index]
+    after = generator(features, f0, None, drawn)
+    assert not torch.equal(before, after)
+    with choice.plain():
+        torch.testing.assert_close(after, generator(features, f0, None, drawn), rtol=0, atol=1e-5)
+
+
+def test_training_and_gradients_take_the_plain_forward() -> None:
+    features = torch.zeros(1, SMALL.in_channels, 4)
+    assert nsf_fast.packed(made("plain"), features) is None  # weight norm
+    assert nsf_fast.packed(fold(made("plain")), features) is None  # weights that want gradients
+    with torch.no_grad():
+        assert nsf_fast.packed(fold(made("plain")), features) is not None
+    assert nsf_fast.packed(listening("plain").train(), features) is None
+    assert nsf_fast.packed(listening("plain"), features.requires_grad_()) is None
+    assert nsf_fast.packed(listening("plain").double(), features.double()) is None
+
+
+def test_threads_do_not_change_the_audio() -> None:
+    generator = fold(NsfHifigan(NsfHifiganConfig(44100, 8, upsample_initial_channel=64))).eval().requires_grad_(False)
+    features, f0, _ = inputs(generator, 40)
+    drawn = generator.randomness(f0, 2, 0, 40)
+    before = torch.get_num_threads()
+    audio = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            audio.append(generator(features, f0, None, drawn))
+    finally:
+        torch.set_num_threads(before)
+    assert (audio[0] - audio[1]).abs().max() <= 1e-6
