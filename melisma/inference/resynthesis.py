@@ -59,7 +59,7 @@ class Plan:
         input_f0_hz: ``(input frames,)`` as found or given.
         f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
         loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
-        found: F0 was found here, so the mel is of the pitch that is sung; a given curve may be another.
+        found: F0 was found here, so a mel in place is of the pitch that is sung; a given curve may be another.
     """
 
     frames: int
@@ -194,7 +194,7 @@ def _at_model_rate(
         return
     f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
     features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
-    trust = features.trust(planned.f0_hz) if planned.found else None
+    trust = features.trust(planned.f0_hz) if planned.found or features.moves else None
     request = Request(
         frames=planned.frames,
         features=_with_formants(features, mel, settings, planned),
