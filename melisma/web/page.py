@@ -1,4 +1,7 @@
-"""The studio's page: its files are read once and served from memory, so that no request names a file."""
+"""The studio's page: its files are read once and served from memory, so that no request names a file.
+
+The routes only look things up: they run in the event loop, and do not wait behind requests that work.
+"""
 
 import hashlib
 import mimetypes
@@ -54,7 +57,7 @@ def security_headers(nonce: str) -> dict[str, str]:
 
 
 @router.get(f"{MOUNT}/")
-def page() -> Response:
+async def page() -> Response:
     """The page itself."""
     nonce = secrets.token_urlsafe(16)
     content = files()["index.html"][0].replace(_NONCE, nonce.encode())
@@ -64,13 +67,13 @@ def page() -> Response:
 
 @router.get("/")
 @router.get(MOUNT)
-def home() -> Response:
+async def home() -> Response:
     """Lead to the page."""
     return RedirectResponse(f"{MOUNT}/")
 
 
 @router.get(MOUNT + "/static/{name:path}")
-def static(name: str, request: Request) -> Response:
+async def static(name: str, request: Request) -> Response:
     """A file of the page."""
     if name not in files() or name == "index.html":
         return Response("no such file", 404)
