@@ -1,13 +1,14 @@
 # make demo   install into .venv and make an example in demo/
 # make test   install and run the whole test suite
 # make lint   style and types
+# make docs   build the documentation site into build/site; any broken link or reference is an error
 # make picture   draw the README's picture again, from the built-in singer
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint picture clean
+.PHONY: demo test lint picture docs clean
 
 demo: $(VENV)/installed
 	$(RUN) -m melisma demo demo
@@ -20,6 +21,10 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "the documentation is in build/site/index.html"
 
 picture: $(VENV)/installed
 	$(RUN) -m melisma demo --singer demo
@@ -42,6 +47,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(RUN)
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 clean:

@@ -26,9 +26,16 @@ DESCRIPTION = (
 
 def resynth(
     source: Annotated[Positional[Path], arg(metavar="IN")],
-    out: Out,
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
     shift: float = 0.0,
     f0: Path | None = None,
+    midi: Path | None = None,
+    scale: str | None = None,
+    strength: float = 1.0,
+    vibrato: Annotated[tuple[float, ...] | None, arg(metavar="[CENTS [HZ]]")] = None,
+    formant: float = 0.0,
+    edits: Path | None = None,
+    notes: bool = False,
     speed: float = 1.0,
     model: str = "melisma-44k",
     projections: int | None = None,
@@ -37,13 +44,20 @@ def resynth(
     plot: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Sing a recording again: same rate, channels, length and level, at another pitch or speed where wanted.
+    """Sing a recording again: same rate, channels, length and level, at another pitch, tune or speed where wanted.
 
     Args:
         source: wav, flac, ogg, opus or mp3; any rate from 8 to 192 kHz, any length.
-        out: file to write; its suffix decides the format.
+        out: file to write; its suffix decides the format. Only --notes does without.
         shift: semitones, may be fractional.
         f0: F0 of the recording from a file (.npy, .npz, .pt, .csv or .txt) instead of estimating it.
+        midi: let the voice sing the melody of a .mid file, in its own time and with its own vibrato.
+        scale: draw the notes to a scale: C:maj, F#:min, Bb:dorian, chromatic.
+        strength: of --scale, 0 to 1.
+        vibrato: sing with a vibrato of that many cents (50) and Hz (5.5) instead of the voice's own; 0 is none.
+        formant: semitones by which the formants move, -12 to 12; the pitch stays.
+        edits: edits as the service and the studio write them, from a .json file.
+        notes: print the notes that are found.
         speed: 2 is twice as fast; the pitch stays.
         model: melisma-44k, analytic (no weights), or a checkpoint of any format that melisma reads.
         projections: rounds of mel projection; more is closer to the recording and slower, 0 is off.
@@ -52,9 +66,15 @@ def resynth(
         plot: draw spectrograms of input and output with their F0 into this .png.
         device: auto, cpu or cuda.
     """
+    if out is None and not notes:
+        print("error: where to? name the file to write with -o OUT (or print the notes with --notes)", file=sys.stderr)
+        raise SystemExit(2)
     from melisma.commands import resynth as command
+    from melisma.inference.resynthesis import Settings
 
-    command.run(source, out, shift, f0, speed, model, projections, seed, f0_method, plot, device)
+    wishes = command.Wishes(edits, midi, scale, strength, vibrato, formant)
+    settings = Settings(shift, speed, seed, projections, f0_method)
+    command.run(source, out, settings, wishes, f0, model, plot, notes, device)
 
 
 def synth(
@@ -154,6 +174,38 @@ def convert(
     command.convert(source, target)
 
 
+def export(
+    target: Annotated[Positional[Literal["onnx", "openutau", "diffsinger"]], arg(metavar="onnx|openutau|diffsinger")],
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    out: Out,
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    seed: int = 0,
+    noise_inputs: bool = False,
+    speaker: str | None = None,
+    projections: int | None = None,
+    opset: int = 18,
+    name: str | None = None,
+) -> None:
+    """Write a model for other programs; a graph is written only if onnxruntime agrees with torch.
+
+    Args:
+        target: onnx (a graph in one file), openutau (a vocoder package, .oudep) or diffsinger (a folder with model.ckpt
+            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only).
+        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads.
+        out: the file, or the folder for diffsinger.
+        precision: of the weights in the graph; what a smaller one costs is measured and printed.
+        seed: of phase and noise, which the graph makes itself: the same audio as melisma synth --seed.
+        noise_inputs: make phase and noise inputs of the graph instead (onnx only).
+        speaker: settle this speaker (number or name) in the graph; otherwise it is an input where the model has one.
+        projections: rounds of mel projection of the spectral models.
+        opset: of the ONNX operators.
+        name: of the package (openutau); the model's own by default.
+    """
+    from melisma.commands import export as command
+
+    command.run(target, model, out, precision, seed, noise_inputs, speaker, projections, opset, name)
+
+
 def evaluate(
     model: Annotated[Positional[str], arg(metavar="MODEL")],
     data: Annotated[Positional[Path], arg(metavar="DATA")],
@@ -231,15 +283,46 @@ def bench(
     command.run(models, threads, precisions, batches, chunks, seconds, rounds, quick, out)
 
 
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
+    model: tuple[str, ...] = ("melisma-44k", "analytic"),
+    workers: int | None = None,
+    queue: int = 16,
+    max_seconds: float = 900.0,
+    device: str = "cpu",
+    browser: bool = True,
+) -> None:
+    """Serve the studio and the vocoder on this machine, and open the browser.
+
+    Args:
+        host: address to listen on; any but this machine's own needs a token.
+        port: 0 takes a free one.
+        token: what requests must carry; better given as MELISMA_TOKEN, where other users do not see it.
+        model: shipped models and checkpoints that requests may name; the first is the default.
+        workers: requests worked on at once, each on one thread; one a core.
+        queue: requests that may wait; more are told to come back.
+        max_seconds: of a recording.
+        device: auto, cpu or cuda.
+        browser: open the page.
+    """
+    from melisma.commands import serve as command
+
+    command.run(host, port, token, model, workers, queue, max_seconds, device, browser)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resynth": resynth,
     "synth": synth,
     "stream": stream,
     "info": info,
     "convert": convert,
+    "export": export,
     "evaluate": evaluate,
     "train": train,
     "bench": bench,
+    "serve": serve,
     "demo": demo,
 }
 

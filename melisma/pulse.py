@@ -109,11 +109,14 @@ def next_pulses(edges_hz: Tensor, phase: Tensor, sample_rate: int, hop_length: i
     total = torch.cumsum(advance, dim=1)
     offset = total - advance + phase
     position = (torch.arange(hop_length, device=edges_hz.device, dtype=edges_hz.dtype) + 0.5) / hop_length
-    log_start = start.clamp(min=1e-3).log().unsqueeze(-1)
-    log_end = end.clamp(min=1e-3).log().unsqueeze(-1)
-    frequency = torch.exp(log_start + (log_end - log_start) * position)
-    since = torch.cumsum(frequency / sample_rate, dim=-1)
-    cycles = since + torch.remainder(offset, 1.0).to(edges_hz.dtype).unsqueeze(-1)
+    # From the start on, not between two logarithms: those are rounded where they are large, and a frame's harmonics
+    # would lie where the machine's logarithm puts them.
+    first = start.clamp(min=1e-3)
+    log_ratio = torch.log(end.clamp(min=1e-3) / first).unsqueeze(-1)
+    frequency = first.unsqueeze(-1) * torch.exp(log_ratio * position)
+    # Reduced to one cycle before it is rounded: the highest harmonic multiplies what is lost by hundreds.
+    cycles = torch.cumsum(frequency.double() / sample_rate, dim=-1) + torch.remainder(offset, 1.0).unsqueeze(-1)
+    cycles = (cycles - torch.round(cycles)).to(edges_hz.dtype)
     ramp = voiced_start.unsqueeze(-1) + (voiced_end - voiced_start).unsqueeze(-1) * position
     amplitude = ramp * 2.0 * torch.sqrt(frequency / sample_rate)
     train = amplitude * dirichlet(cycles, BAND_SHARE * sample_rate / 2 / frequency)

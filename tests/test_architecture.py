@@ -18,10 +18,10 @@ ROOT = PACKAGE.parent
 LEVELS = (
     ("__main__",),
     ("cli", "commands", "web"),
-    ("training", "evaluation", "benchmarking"),
+    ("training", "evaluation", "export", "benchmarking", "studio"),
     ("inference",),
     ("interop",),
-    ("generators", "discriminators", "losses", "f0", "data"),
+    ("generators", "discriminators", "losses", "f0", "data", "editing"),
     ("layers",),
     ("source", "noise", "phase", "pulse"),
     ("audio",),
@@ -38,11 +38,21 @@ GUESTS = {
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
+    "onnx": {"export"},
+    "onnx_ir": {"export"},
+    "onnxscript": {"export"},
+    "mido": {"editing"},
+    "av": {"audio"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web", "commands"},
+    "prometheus_client": {"web"},
+    "ray": {"web"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
-    "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnxruntime", "pyworld",
-    "numba", "triton",
+    "matplotlib", "librosa", "scipy", "pandas", "pesq", "mir_eval", "rich", "tyro", "onnx", "onnxscript", "onnxruntime",
+    "pyworld", "numba", "triton", "fastapi", "mido", "av",
 )  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

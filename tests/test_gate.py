@@ -5,6 +5,7 @@ import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
 from melisma.generators.spectral import analytic
+from melisma.layers.mel_projection import MelProjection
 from melisma.layers.pitch_gate import pitch_gate, ripple_hz
 
 
@@ -65,3 +66,33 @@ def test_an_octave_down_is_sung_an_octave_down() -> None:
     spectrum = torch.fft.rfft(audio * torch.hann_window(len(audio))).abs()
     level = [float(spectrum[round(k * 220.0 * len(audio) / 44100) + torch.arange(-3, 4)].max()) for k in (1, 2, 3, 4)]
     assert min(level[0], level[2]) > 0.3 * max(level[1], level[3])
+
+
+def test_a_creak_of_some_frames_does_not_close_the_gate() -> None:
+    """Frames whose mel shows no pitch at all, inside a note that does: half a second votes."""
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 90), 200.0)
+    with torch.no_grad():
+        features = log_mel(model(torch.full((1, 128, 90), -3.0), f0_hz, projections=0)[:, 0], OPENVPI_44K)
+        features[..., 40:48] += torch.randn(1, 128, 8, generator=torch.Generator().manual_seed(0))
+        actual = log_mel(model(features, f0_hz, projections=0)[:, 0], OPENVPI_44K).mT
+        voiced = torch.ones_like(f0_hz)
+        gate = pitch_gate(features.mT, actual, model.excite(f0_hz).pulse_mel, voiced, OPENVPI_44K)[0, :, 0]
+        other = model.excite(f0_hz * 2 ** (1 / 12))
+        closed = pitch_gate(features.mT, actual, other.pulse_mel, voiced, OPENVPI_44K)[0, :, 0]
+    assert gate[40:48].mean() > 0.7
+    assert closed[10:-10].mean() < 0.3
+
+
+def test_rounds_on_the_low_band_bring_the_low_bands_nearer_and_leave_the_high_ones() -> None:
+    model = analytic(OPENVPI_44K)
+    f0_hz = torch.full((1, 60), 150.0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        wanted = torch.randn(1, 60, 128, generator=generator) * 0.3 - 3.0
+        audio = model(wanted.mT, f0_hz, projections=0)[:, 0]
+        projection, gate = MelProjection(wanted, OPENVPI_44K), torch.ones(1, 60, 1)
+        before, after = (projection.log_mel(projection(audio, gate, 0, rounds)) for rounds in (0, 16))
+    error = (before - wanted).abs().mean((0, 1)), (after - wanted).abs().mean((0, 1))
+    assert error[1][:64].mean() < 0.6 * error[0][:64].mean()
+    assert (before - after)[..., 80:].abs().max() < 0.02

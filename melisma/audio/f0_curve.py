@@ -196,12 +196,23 @@ def _load_pt(path: Path) -> np.ndarray:
 
 
 def _from_table(path: Path, hop_seconds: float | None, frames: int | None) -> np.ndarray:
-    rows: list[list[float]] = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise MelismaError(f"{path}: not a text file; give one F0 value in Hz a line") from error
-    for number, line in enumerate(lines, start=1):
+    return parse_table(text, str(path), hop_seconds, frames)
+
+
+def format_table(f0_hz: np.ndarray, hop_seconds: float) -> str:
+    """A curve as ``.csv`` with a heading, seconds and Hz; :func:`parse_table` reads it back."""
+    rows = [f"{(frame + 0.5) * hop_seconds:.6f},{value:.4f}" for frame, value in enumerate(f0_hz)]
+    return "\n".join(["seconds,hz", *rows, ""])
+
+
+def parse_table(text: str, path: str, hop_seconds: float | None, frames: int | None = None) -> np.ndarray:
+    """The text of a ``.csv`` or ``.txt`` as a curve; ``path`` names it in the errors of :func:`load_f0`."""
+    rows: list[list[float]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
         cells = [cell for cell in re.split(r"[,;\s]+", line.partition("#")[0].strip()) if cell]
         try:
             values = [float(cell) for cell in cells]

@@ -10,17 +10,20 @@ every recording that overshoots a little into silence: it looks at float files o
 kept.
 """
 
+import io
 import os
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import soundfile
 
+from melisma.audio.containers import ContainerFile, container_of
 from melisma.audio.resample import ResampleStream, output_length, resample
+from melisma.config import lookup
 from melisma.errors import MelismaError
 from melisma.files import put_in_place, temporary_beside, write_failure
 
@@ -29,6 +32,8 @@ __all__ = [
     "AudioWriter",
     "ResampleStream",
     "SampleFormat",
+    "duration_seconds",
+    "encode_audio",
     "load_training_audio",
     "output_length",
     "read_audio",
@@ -51,6 +56,7 @@ WRITABLE: dict[str, tuple[str, dict[SampleFormat, str]]] = {
     ".opus": ("OGG", dict.fromkeys(("pcm16", "pcm24", "float"), "OPUS")),
     ".mp3": ("MP3", dict.fromkeys(("pcm16", "pcm24", "float"), "MPEG_LAYER_III")),
 }
+_BITS = {"PCM_16": 16, "PCM_24": 24}
 _FAILURES = (soundfile.SoundFileError, OSError, TypeError, ValueError, AssertionError)
 
 
@@ -105,7 +111,7 @@ class AudioReader:
             self.close()
             raise
 
-    def _open(self) -> soundfile.SoundFile:
+    def _open(self) -> Any:
         if self.path.is_dir():
             raise MelismaError(f"{self.path}: is a folder; name an audio file in it")
         if not self.path.exists():
@@ -113,14 +119,16 @@ class AudioReader:
         try:
             if self.path.stat().st_size == 0:
                 raise MelismaError(f"{self.path}: the file is empty (0 bytes); record or export it again")
-            self.path.open("rb").close()
+            container = container_of(self.path)
+            if container is not None:
+                return ContainerFile(self.path, container)
             return soundfile.SoundFile(os.fspath(self.path))
         except PermissionError as error:
             raise MelismaError(f"{self.path}: not allowed to read it; change its permissions") from error
         except _FAILURES as error:
             raise MelismaError(
                 f"{self.path}: not an audio file that can be read (its content decides, not its name); "
-                "give wav, flac, ogg, opus or mp3, or convert it with ffmpeg first"
+                "give wav, flac, ogg, opus, mp3 or m4a, or convert it with ffmpeg first"
             ) from error
 
     def _truncated(self, detail: str) -> MelismaError:
@@ -235,6 +243,17 @@ def _ogg_is_complete(path: Path) -> bool:
     return len(page) >= 27 + segments + sum(page[27 : 27 + segments])
 
 
+def _in_steps(block: np.ndarray, bits: int | None) -> np.ndarray:
+    """Samples limited to full scale, as the integers of a depth where there is one."""
+    if bits is None:
+        return np.ascontiguousarray(np.clip(block, -1.0, 1.0), dtype=np.float32)
+    # Scaled here and not by libsndfile, which multiplies by 2**15 - 1: what was read from a file of the same depth
+    # is written back bit by bit.
+    steps = 2.0 ** (bits - 1)
+    integers = np.clip(np.rint(block.astype(np.float64) * steps), -steps, steps - 1).astype(np.int32)
+    return np.ascontiguousarray(integers << (32 - bits))
+
+
 class AudioWriter:
     """An audio file written in pieces; it appears under its name when all is on the disk.
 
@@ -275,7 +294,7 @@ class AudioWriter:
         if container == "WAV" and frames is not None and frames * channels * 4 > LARGEST_WAV:
             container = "RF64"
         self.written = self.limited = 0
-        self._bits = {"PCM_16": 16, "PCM_24": 24}.get(subtype)
+        self._bits = _BITS.get(subtype)
         self._keeps_overshoot = subtype == "FLOAT"
         self._temporary = temporary_beside(self.path)
         try:
@@ -308,13 +327,7 @@ class AudioWriter:
             return np.ascontiguousarray(block, dtype=np.float32)
         # A compressed file decodes to about what went in, so the same limit holds; half a 16-bit step is no overshoot.
         self.limited += int(np.count_nonzero(np.abs(block) > 1.0 + 2.0**-16))
-        if self._bits is None:
-            return np.ascontiguousarray(np.clip(block, -1.0, 1.0), dtype=np.float32)
-        # Scaled here and not by libsndfile, which multiplies by 2**15 - 1: what was read from a file of the same depth
-        # is written back bit by bit.
-        steps = 2.0 ** (self._bits - 1)
-        integers = np.clip(np.rint(block.astype(np.float64) * steps), -steps, steps - 1).astype(np.int32)
-        return np.ascontiguousarray(integers << (32 - self._bits))
+        return _in_steps(block, self._bits)
 
     def close(self) -> None:
         """Finish the file, check that all of it is there and give it its name."""
@@ -348,6 +361,18 @@ class AudioWriter:
             self.abort()
 
 
+def duration_seconds(path: str | Path) -> float | None:
+    """What a file's header promises of its length, without decoding it; None where it promises nothing."""
+    try:
+        container = container_of(Path(path))
+        file = soundfile.SoundFile(os.fspath(path)) if container is None else ContainerFile(Path(path), container)
+    except _FAILURES:
+        return None
+    frames, rate = file.frames, file.samplerate
+    file.close()
+    return frames / rate if frames > 0 and rate > 0 else None
+
+
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
     """Read a whole file as float32 ``(channels, samples)`` and its rate in Hz; errors as :class:`AudioReader`."""
     with AudioReader(path) as reader:
@@ -362,6 +387,26 @@ def write_audio(
     with AudioWriter(path, sample_rate, rows.shape[0], sample_format, rows.shape[1]) as writer:
         writer.write(rows)
     return writer.limited
+
+
+def encode_audio(
+    samples: np.ndarray, sample_rate: int, suffix: str, sample_format: SampleFormat | None = None
+) -> bytes:
+    """A file of ``(samples,)`` or ``(channels, samples)`` in memory; what :func:`write_audio` would put on the disk."""
+    rows = np.atleast_2d(samples)
+    container, subtypes = lookup(WRITABLE, suffix, "format")
+    subtype, buffer = subtypes[sample_format or "pcm16"], io.BytesIO()
+    try:
+        with soundfile.SoundFile(buffer, "w", sample_rate, rows.shape[0], format=container, subtype=subtype) as file:
+            for start in range(0, rows.shape[1], BLOCK):
+                block = rows[:, start : start + BLOCK].T
+                as_they_are = np.ascontiguousarray(block, dtype=np.float32)
+                file.write(as_they_are if subtype == "FLOAT" else _in_steps(block, _BITS.get(subtype)))
+    except _FAILURES as error:
+        raise MelismaError(
+            f"{suffix} cannot hold {rows.shape[0]} channels at {sample_rate} Hz; ask for .wav or .flac"
+        ) from error
+    return buffer.getvalue()
 
 
 def load_training_audio(path: str | Path, sample_rate: int, channel: Literal["first", "mean"] = "first") -> np.ndarray:

@@ -6,6 +6,7 @@ from melisma.errors import MelismaError
 from melisma.inference.files import check_output
 from melisma.inference.streaming import latency_in_words
 from melisma.inference.vocoder import ANALYTIC, load, model_path
+from melisma.interop.describe import describe, in_lines
 
 
 def info(model: str) -> None:
@@ -16,11 +17,21 @@ def info(model: str) -> None:
         print(f"mel: {vocoder.mel}")
         print(f"stream: {latency_in_words(vocoder.generator)}")
         return
-    from melisma.interop import describe
-
     path = model_path(model)
     print(f"{path}:")
-    print(describe(path, lambda loaded: {"stream": latency_in_words(loaded.generator)}))
+    print(_described(path))
+
+
+def _described(path: Path) -> str:
+    if path.suffix == ".onnx":
+        from melisma.export.reader import OnnxModel, describe_graph
+
+        return in_lines(describe_graph(OnnxModel.open(path)))
+    if path.suffix == ".oudep":
+        from melisma.export.openutau import describe_package, read_package
+
+        return in_lines(describe_package(read_package(path)))
+    return describe(path, lambda loaded: {"stream": latency_in_words(loaded.generator)})
 
 
 def system() -> None:

@@ -2,12 +2,13 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-_NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+from melisma.editing import Note
+from melisma.editing.pitch import hz_of, pitch_name
 
 
 @contextmanager
@@ -25,8 +26,19 @@ def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
 
 def note_name(f0_hz: float) -> str:
     """The nearest note of the tempered scale, ``A4`` for 440 Hz."""
-    number = round(69 + 12 * math.log2(f0_hz / 440.0))
-    return f"{_NOTES[number % 12]}{number // 12 - 1}"
+    return pitch_name(69 + 12 * math.log2(f0_hz / 440.0))
+
+
+def notes_table(notes: Sequence[Note], frame_rate_hz: float) -> str:
+    """Notes as lines: start and length in seconds, name, cents off it, Hz."""
+    if not notes:
+        return "notes: none found"
+    lines = [f"notes: {len(notes)}", f"{'start':>9} {'length':>8}  {'note':<4} {'cents':>5} {'Hz':>8}"]
+    for note in notes:
+        start, length = note.start / frame_rate_hz, (note.stop - note.start) / frame_rate_hz
+        cents = round(100 * (note.pitch - round(note.pitch)))
+        lines.append(f"{start:8.2f}s {length:7.2f}s  {pitch_name(note.pitch):<4} {cents:+5d} {hz_of(note.pitch):8.1f}")
+    return "\n".join(lines)
 
 
 def f0_summary(f0_hz: np.ndarray) -> str:

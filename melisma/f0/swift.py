@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from melisma.f0.raw import Estimator, RawF0
 
@@ -24,16 +25,22 @@ EDGE_POINTS = 2
 EDGE_OCTAVES = 1.0 / 6.0
 
 
-@lru_cache(maxsize=1)
-def _detector() -> "SwiftF0":
+@lru_cache(maxsize=2)
+def _detector(threads: int) -> "SwiftF0":
     from swift_f0 import SwiftF0
 
-    return SwiftF0(threads=2, spin=False)
+    return SwiftF0(threads=threads, spin=False)
+
+
+def _threads() -> int:
+    """Two, or one where torch was told to take one: a thread of a pool that keeps every core busy by itself."""
+    return min(2, torch.get_num_threads())
 
 
 def estimate(audio: np.ndarray, sample_rate: int, fmin: float, fmax: float) -> RawF0:
     """Estimate with SwiftF0; see :class:`melisma.f0.raw.Estimator`."""
-    result = _detector().detect(audio, sample_rate, max(fmin, SWIFT_F0.lowest_hz), min(fmax, SWIFT_F0.highest_hz))
+    low, high = max(fmin, SWIFT_F0.lowest_hz), min(fmax, SWIFT_F0.highest_hz)
+    result = _detector(_threads()).detect(audio, sample_rate, low, high)
     voiced = with_edges(result.pitch_hz, result.confidence)
     return RawF0(result.timestamps, np.where(voiced, result.pitch_hz, 0.0))
 

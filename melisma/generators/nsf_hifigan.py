@@ -186,6 +186,7 @@ class NsfHifigan(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = config.hop_length
         self.f0_contract = None if config.source == "none" else config.unvoiced
+        self.pitch_controllable = config.pitch_controllable
         self.halo_frames = halo_frames(config)
         activation = config.activation_factory()
         stages = range(len(config.upsample_rates))

@@ -141,6 +141,7 @@ class Analytic(nn.Module):
     """
 
     f0_contract = "zero"
+    pitch_controllable = True  # the pitch comes from F0 alone, and the gate keeps the mel's from coming back
 
     def __init__(self, config: AnalyticConfig) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,19 +41,46 @@ def load_features(
     path = Path(path)
     values, contract = _read(path)
     try:
-        features = _arranged(values, feature_channels(generator), layout)
-        if generator.mel is None:
-            return features
-        source = contract or generator.mel
-        if mel_base != "auto":
-            source = dataclasses.replace(source, log_base=mel_base)
-        if source != generator.mel:
-            import torch
-
-            features = convert_log_mel(torch.from_numpy(features), source, generator.mel).numpy()
-        check_scale(features, generator.mel)
+        return settled_features(values, contract, generator, layout, mel_base)
     except MelismaError as error:
         raise MelismaError(f"{path}: {error}") from error
+
+
+def features_of_arrays(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    generator: Any,
+    layout: Layout = "auto",
+    mel_base: Literal["auto", "e", "10"] = "auto",
+) -> np.ndarray:
+    """:func:`load_features` of the arrays of an ``.npz`` that was read elsewhere; ``name`` stands for it in errors."""
+    path = Path(name)
+    contract = _contract(str(arrays[CONTRACT_KEY]), path) if CONTRACT_KEY in arrays else None
+    try:
+        return settled_features(arrays[_key(path, list(arrays))], contract, generator, layout, mel_base)
+    except MelismaError as error:
+        raise MelismaError(f"{name}: {error}") from error
+
+
+def settled_features(
+    values: np.ndarray,
+    contract: MelContract | None,
+    generator: Any,
+    layout: Layout,
+    mel_base: Literal["auto", "e", "10"],
+) -> np.ndarray:
+    """Values of a saved mel (or latent) as float32 ``(channels, frames)`` under the generator's contract."""
+    features = _arranged(values, feature_channels(generator), layout)
+    if generator.mel is None:
+        return features
+    source = contract or generator.mel
+    if mel_base != "auto":
+        source = dataclasses.replace(source, log_base=mel_base)
+    if source != generator.mel:
+        import torch
+
+        features = convert_log_mel(torch.from_numpy(features), source, generator.mel).numpy()
+    check_scale(features, generator.mel)
     return features
 
 

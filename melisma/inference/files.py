@@ -14,6 +14,7 @@ from melisma.audio.io import AudioWriter
 from melisma.errors import MelismaError
 from melisma.files import write_failure
 from melisma.inference.resynthesis import (
+    Edit,
     Plan,
     Settings,
     check_recording,
@@ -72,6 +73,7 @@ def resynth_file(
     settings: Settings | None = None,
     f0_hz: np.ndarray | Callable[[int], np.ndarray] | None = None,
     progress: Callable[[float], None] | None = None,
+    edit: Edit | None = None,
 ) -> Report:
     """Resynthesise a file of any length; the result equals :meth:`Vocoder.resynthesize` of its samples.
 
@@ -83,6 +85,7 @@ def resynth_file(
         settings: shift, speed, seed, projections.
         f0_hz: F0 of the recording at the model's frames, or a function that gives it for their number; None estimates.
         progress: called with the share done, 0 to 1.
+        edit: makes the F0 to sing from the recording's, see :mod:`melisma.editing`.
 
     Raises:
         MelismaError: the line names the file and the cure; nothing is left behind.
@@ -100,7 +103,7 @@ def resynth_file(
             _spool(target) as spool,
         ):
             curve = f0_hz(-(-recording.samples // mel.hop_length)) if callable(f0_hz) else f0_hz
-            planned = plan(vocoder, recording, settings, curve, report)
+            planned = plan(vocoder, recording, settings, curve, report, edit)
             made = Level(recording.channels, recording.native_rate)
             _fill(spool, vocoder, recording, settings, planned, made, report, target)
             gains = level_gains(recording.level, made)

@@ -40,6 +40,11 @@ class RecordingMel:
             transposed = Transposed(mel, f0_hz, target_f0_hz, speed)
             self._transposed = transposed if transposed.changes else None
 
+    @property
+    def moves(self) -> bool:
+        """Whether any frame is moved to another pitch."""
+        return self._transposed is not None
+
     def trust(self, target_f0_hz: np.ndarray) -> np.ndarray:
         """How far each frame's mel may be imposed on what is sung, ``(frames,)`` float32 in [0, 1].
 

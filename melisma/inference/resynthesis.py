@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from melisma.audio.f0_curve import check_f0, resample_curve, shift_semitones
 from melisma.audio.io import ResampleStream
 from melisma.audio.mel import MelContract
+from melisma.editing.formants import FARTHEST, warp_formants
 from melisma.errors import MelismaError
 from melisma.inference.pieces import Request, render
 from melisma.inference.pitch import f0_of_source
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from melisma.inference.vocoder import Vocoder
 
 Progress = Callable[[float], None]
+Edit = Callable[[np.ndarray], np.ndarray]  # F0 of the recording -> F0 to sing, the same number of frames
 
 SILENT_PEAK = 1e-6  # -120 dB: digital silence, and what a resampler leaves of it
 QUIET_RMS = 1e-4  # -80 dB: nothing is turned up to, or from, below this level
@@ -43,6 +46,7 @@ class Settings:
     seed: int = 0
     projections: int | None = None
     f0_method: str | None = None
+    formant_semitones: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Plan:
         input_f0_hz: ``(input frames,)`` as found or given.
         f0_hz: ``(frames,)`` as sung, 0 where unvoiced.
         loud: ``(channels, frames)``, 1 where there is sound, 0 in digital silence.
-        found: F0 was found here, so the mel is of the pitch that is sung; a given curve may be another.
+        found: F0 was found here, so a mel in place is of the pitch that is sung; a given curve may be another.
     """
 
     frames: int
@@ -86,10 +90,21 @@ def check_settings(settings: Settings) -> None:
         raise MelismaError(f"speed {settings.speed:g} is outside 0.1 to 10; 1 keeps the tempo, 2 is twice as fast")
     if settings.projections is not None and settings.projections < 0:
         raise MelismaError(f"projections {settings.projections} is negative; 0 turns them off")
+    if not abs(settings.formant_semitones) <= FARTHEST:
+        raise MelismaError(
+            f"formants {settings.formant_semitones:g} are outside -12 to 12 semitones; choose a smaller shift"
+        )
 
 
-def plan(vocoder: "Vocoder", source: Source, settings: Settings, f0_hz: np.ndarray | None, progress: Progress) -> Plan:
-    """Read the source once (twice to find F0) and settle pitch, length and silence."""
+def plan(
+    vocoder: "Vocoder",
+    source: Source,
+    settings: Settings,
+    f0_hz: np.ndarray | None,
+    progress: Progress,
+    edit: Edit | None = None,
+) -> Plan:
+    """Read the source once (twice to find F0), edit the F0, and settle pitch, length and silence."""
     mel = required_mel(vocoder)
     hop, rate = mel.hop_length, mel.sample_rate
     peaks, downmix = hop_peaks(source, hop)
@@ -101,11 +116,16 @@ def plan(vocoder: "Vocoder", source: Source, settings: Settings, f0_hz: np.ndarr
         else:
             f0_hz = f0_of_source(source, mel, settings.f0_method, downmix, lambda done: progress(_F0_SHARE * done))
     f0_hz = _fitted(check_f0(f0_hz, rate), frames_in)
+    edited = f0_hz if edit is None else _edited(f0_hz, edit, rate)
     native = source.native_samples if settings.speed == 1.0 else max(1, round(source.native_samples / settings.speed))
     frames = max(1, math.ceil(source.samples / settings.speed / hop)) if settings.speed != 1.0 else frames_in
-    sung = f0_hz if settings.speed == 1.0 else resample_curve(f0_hz, 1.0, settings.speed, frames)
+    sung = edited if settings.speed == 1.0 else resample_curve(edited, 1.0, settings.speed, frames)
     sung = check_f0(shift_semitones(sung, settings.shift_semitones), rate, what="F0 after the shift")
     return Plan(frames, native, f0_hz, sung, _loud_frames(peaks, frames, mel, settings.speed), found)
+
+
+def _edited(f0_hz: np.ndarray, edit: Edit, rate: int) -> np.ndarray:
+    return _fitted(check_f0(edit(f0_hz), rate, what="F0 after the edits"), len(f0_hz))
 
 
 def required_mel(vocoder: "Vocoder") -> MelContract:
@@ -174,10 +194,10 @@ def _at_model_rate(
         return
     f0_hz = vocoder.f0_for_model(planned.f0_hz[None])
     features = RecordingMel(source, mel, settings.speed, planned.input_f0_hz, planned.f0_hz)
-    trust = features.trust(planned.f0_hz) if planned.found else None
+    trust = features.trust(planned.f0_hz) if planned.found or features.moves else None
     request = Request(
         frames=planned.frames,
-        features=features,
+        features=_with_formants(features, mel, settings, planned),
         f0_hz=None if f0_hz is None else f0_hz.expand(source.channels, -1),
         seed=settings.seed,
         projections=vocoder.check_projections(settings.projections),
@@ -189,6 +209,18 @@ def _at_model_rate(
         yield samples * _gate(planned.loud, frame, frame + count, hop)
         frame += count
         progress(_F0_SHARE + (1.0 - _F0_SHARE) * frame / planned.frames)
+
+
+def _with_formants(
+    features: RecordingMel, mel: MelContract, settings: Settings, planned: Plan
+) -> Callable[[int, int], Tensor]:
+    """What the model is given of a planned recording: its mel, the formants moved where that is wanted."""
+    if settings.formant_semitones == 0:
+        return features
+    # The formants are read between the harmonics that this mel has: those of what is sung.
+    return lambda first, last: warp_formants(
+        features(first, last), mel, settings.formant_semitones, planned.f0_hz, first
+    )
 
 
 def _gate(loud: np.ndarray, first: int, last: int, hop: int) -> np.ndarray:

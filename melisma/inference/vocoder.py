@@ -19,7 +19,7 @@ from melisma.generators.nsf_hifigan import NsfHifigan
 from melisma.inference.features import as_f0, as_features, as_speaker
 from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
-from melisma.inference.resynthesis import Settings, check_recording, check_settings, level_gains, plan, sing
+from melisma.inference.resynthesis import Edit, Settings, check_recording, check_settings, level_gains, plan, sing
 from melisma.inference.sources import ArraySource, Level
 from melisma.inference.streaming import Stream, fingerprint
 from melisma.kernels import choice
@@ -88,6 +88,7 @@ class Vocoder:
         seed: int = 0,
         projections: int | None = None,
         piece_seconds: float = PIECE_SECONDS,
+        progress: Callable[[float], None] | None = None,
     ) -> np.ndarray:
         """Features and F0 to audio.
 
@@ -99,6 +100,7 @@ class Vocoder:
             seed: of phase and noise; the same seed gives the same audio.
             projections: rounds of mel projection of the spectral family; None is the model's default, 0 is off.
             piece_seconds: long input goes in pieces of this length; the result does not depend on it.
+            progress: called with the share done, 0 to 1, after every piece.
 
         Returns:
             float32 ``(frames * hop_length,)``, or ``(batch, samples)`` where features have a batch.
@@ -118,7 +120,12 @@ class Vocoder:
             seed=seed,
             projections=self.check_projections(projections),
         )
-        pieces = list(render(self.generator, request, self.precision, piece_seconds))
+        pieces, done = [], 0
+        for piece in render(self.generator, request, self.precision, piece_seconds):
+            pieces.append(piece)
+            done += piece.shape[1]
+            if progress is not None:
+                progress(done / (request.frames * self.hop_length))
         audio = np.concatenate(pieces, axis=1)
         return audio if batched else audio[0]
 
@@ -133,6 +140,8 @@ class Vocoder:
         projections: int | None = None,
         f0_method: str | None = None,
         progress: Callable[[float], None] | None = None,
+        target_f0_hz: np.ndarray | Tensor | Edit | None = None,
+        formant_semitones: float = 0.0,
     ) -> np.ndarray:
         """A recording in, the same voice out, at another pitch or speed where wanted.
 
@@ -148,6 +157,10 @@ class Vocoder:
             projections: see :meth:`synthesize`.
             f0_method: an estimator's name.
             progress: called with the share done, 0 to 1.
+            target_f0_hz: the F0 to sing, at the frames of ``f0_hz`` (before any change of speed), or a function that
+                makes it from the recording's, see :mod:`melisma.editing`; None sings the recording's. The shift is
+                added to it. The recording's own F0 is still found, or given, for what is known from it.
+            formant_semitones: by how much the formants of voiced sound move, -12 to 12; the pitch stays.
 
         Returns:
             float32 of the same shape and rate (``round(samples / speed)`` samples), each channel at its level.
@@ -157,12 +170,12 @@ class Vocoder:
         """
         rows = _recording(audio)
         check_recording(rows.shape[0], rows.shape[1], sample_rate, "audio")
-        settings = Settings(shift_semitones, speed, seed, projections, f0_method)
+        settings = Settings(shift_semitones, speed, seed, projections, f0_method, formant_semitones)
         check_settings(settings)
         report = progress or (lambda done: None)
         curve = None if f0_hz is None else np.asarray(f0_hz, dtype=np.float32)
         source = ArraySource(rows, sample_rate, self.sample_rate)
-        planned = plan(self, source, settings, curve, report)
+        planned = plan(self, source, settings, curve, report, _edit(target_f0_hz))
         made = Level(source.channels, sample_rate)
         blocks = []
         for block in sing(self, source, settings, planned, report):
@@ -234,6 +247,14 @@ class Vocoder:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _edit(target_f0_hz: np.ndarray | Tensor | Edit | None) -> Edit | None:
+    """A target curve as a function of the recording's."""
+    if target_f0_hz is None or callable(target_f0_hz):
+        return target_f0_hz
+    target = np.asarray(target_f0_hz, dtype=np.float32)
+    return lambda f0_hz: target
 
 
 def _recording(audio: np.ndarray | Tensor) -> np.ndarray:

@@ -1,13 +1,13 @@
 """What a checkpoint is, in words: ``melisma info``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from melisma.audio.mel import MelContract
 from melisma.interop.checkpoint import load_checkpoint
 from melisma.interop.loaded import LoadedModel
 
-_F0 = {
+F0_IN_WORDS = {
     "zero": "yes; 0 where unvoiced",
     "interpolated": "yes; interpolated through unvoiced frames (melisma converts)",
     None: "none: it sings the pitch of the mel",
@@ -18,7 +18,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
     """Label and value of everything worth showing about a loaded model, in order."""
     generator = loaded.generator
     weights = sum(parameter.numel() for parameter in generator.parameters())
-    f0 = _F0[loaded.f0_contract]
+    f0 = F0_IN_WORDS[loaded.f0_contract]
     if loaded.f0_range_hz is not None:
         f0 += f"; trained on {loaded.f0_range_hz[0]:.0f} to {loaded.f0_range_hz[1]:.0f} Hz"
     lines = {
@@ -26,10 +26,10 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
         "name": " ".join(part for part in (loaded.name, loaded.version) if part),
         "file": loaded.format,
         "audio": f"{generator.sample_rate} Hz, {generator.hop_length} samples a frame",
-        "input": _mel_in_words(loaded.mel, getattr(generator.config, "in_channels", None)),
+        "input": mel_in_words(loaded.mel, getattr(generator.config, "in_channels", None)),
         "f0": f0,
     }
-    if getattr(generator.config, "pitch_controllable", False):
+    if getattr(generator, "pitch_controllable", False):
         lines["pitch"] = "controllable: F0 may differ from the mel's pitch"
     if loaded.speakers is not None:
         names = f" ({', '.join(list(loaded.speaker_names)[:8])})" if loaded.speaker_names else ""
@@ -42,7 +42,7 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
     return lines
 
 
-def _mel_in_words(mel: MelContract | None, channels: int | None) -> str:
+def mel_in_words(mel: MelContract | None, channels: int | None) -> str:
     if mel is None:
         return f"a latent of {channels} channels, not a mel"
     logarithm = "natural log" if mel.log_base == "e" else "log10"
@@ -60,6 +60,10 @@ def describe(path: str | Path, more: Callable[[LoadedModel], dict[str, str]] | N
     ``more`` gives further labels and values.
     """
     loaded = load_checkpoint(path)
-    lines = facts(loaded) | ({} if more is None else more(loaded))
-    width = max(len(label) for label in lines)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())
+    return in_lines(facts(loaded) | ({} if more is None else more(loaded)))
+
+
+def in_lines(values: Mapping[str, str]) -> str:
+    """Labels and values, one pair a line, the values below each other."""
+    width = max(len(label) for label in values)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in values.items())

@@ -65,8 +65,23 @@ def save_model(
     tensors = {key: _stored(key, value, half) for key, value in state.items()}
     if speakers is not None:
         tensors[SPEAKERS] = _stored(SPEAKERS, speakers, half)
+    stated = header(generator, name, version, licence, provenance, f0_range_hz, speaker_names)
+    with replace_on_success(path) as temporary:
+        save_file(tensors, temporary, metadata={KEY: json.dumps(stated, ensure_ascii=False)})
+
+
+def header(
+    generator: nn.Module,
+    name: str,
+    version: str,
+    licence: str,
+    provenance: str,
+    f0_range_hz: tuple[float, float] | None,
+    speaker_names: dict[str, int] | None,
+) -> dict[str, Any]:
+    """What a file of ours says about its model, as JSON can hold it; arguments as for :func:`save_model`."""
     mel = generator.mel
-    header = {
+    return {
         "format": FORMAT,
         "generator": name_of(generator),
         "config": to_mapping(generator.config),
@@ -78,8 +93,6 @@ def save_model(
         "version": version,
         "speaker_names": speaker_names or {},
     }
-    with replace_on_success(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: json.dumps(header, ensure_ascii=False)})
 
 
 def _stored(key: str, value: Tensor, half: bool) -> Tensor:

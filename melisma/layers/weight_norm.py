@@ -43,3 +43,14 @@ def product(gain: Tensor, direction: Tensor) -> Tensor:
     """The weight of a weight norm over the first axis, float32: ``direction`` with ``gain`` as the norm of each row."""
     # The operator behind torch's own weight_norm, so that a folded weight equals the unfolded one to the last bit.
     return torch._weight_norm(direction.float(), gain.float(), 0)
+
+
+def split(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain and direction of a weight: :func:`product` of them is the weight to the last bit."""
+    shape = (weight.shape[0], *[1] * (weight.ndim - 1))
+    empty = (weight.flatten(1).abs().amax(dim=1) == 0).reshape(shape)
+    # A row of zeros has no direction: its gain of zero says it all.
+    direction = torch.where(empty, 1.0, weight.detach())
+    # The operator's own norms: another order of summing would end in another last digit.
+    _, norms = torch._weight_norm_interface(direction, direction.new_ones(shape), 0)
+    return torch.where(empty, 0.0, norms.reshape(shape).to(weight.dtype)), direction

@@ -12,15 +12,9 @@ SILENCE = 1e-3
 
 
 def band_weights(band_hz: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """How much each bin counts: ``(batch,)`` Hz -> ``(batch, 1, n_fft // 2 + 1)``, the mean of all bins near 1.
-
-    Half of all bins lie above 11 kHz, a tenth of what is heard. So a bin counts by the width of the mel there
-    (O'Shaughnessy 1987), mixed half and half with 1; and nothing counts above what a clip's recording really holds.
-    """
-    hz = torch.arange(n_fft // 2 + 1, device=band_hz.device) * (sample_rate / n_fft)
-    density = 1.0 / (700.0 + hz)
-    heard = 0.5 + 0.5 * density / density.mean()
-    return ((hz < band_hz.unsqueeze(-1)) * heard).to(torch.float32).unsqueeze(1)
+    """1 for the bins that a clip really has, 0 above its band: ``(batch,)`` Hz -> ``(batch, 1, n_fft // 2 + 1)``."""
+    bins = torch.arange(n_fft // 2 + 1, device=band_hz.device) * (sample_rate / n_fft)
+    return (bins < band_hz.unsqueeze(-1)).to(torch.float32).unsqueeze(1)
 
 
 def magnitudes_of(signals: Sequence[Tensor], n_fft: int) -> list[Tensor]:
