@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import golden_cases
 import numpy as np
 import pytest
 import test_nsf_hifigan as nsf
@@ -21,6 +22,7 @@ from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
 from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
 from melisma.inference.streaming import Stream, latency_in_words, lookahead_samples
 from melisma.inference.vocoder import Info, Vocoder
+from melisma.interop import build
 from melisma.layers.streaming import State
 from melisma.layers.weight_norm import fold
 from melisma.training.recipe import read_recipe
@@ -305,6 +307,29 @@ def test_batches_stream_and_wrong_chunks_leave_the_stream_as_it_was(vocoders: di
         out += [stream.push(both[..., 25:26], curves[:, 25:26]), stream.push(both[..., 26:], curves[:, 26:])]
         audio = np.concatenate([*out, stream.finish()], axis=1)
         assert np.abs(audio - vocoder.synthesize(both, curves, seed=2)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", golden_cases.names())
+def test_models_of_the_community_step(name: str) -> None:
+    """In double precision: snakes with random weights make 1e-5 of what single precision rounds, in any forward."""
+    case = golden_cases.read(name)
+    generator = build(case.kind, case.config, case.state()).double()
+    assert isinstance(generator, NsfHifigan)
+    mel, f0_hz, speaker = (None if given is None else given[:1].double() for given in case.inputs())
+    assert mel is not None
+    frames = mel.shape[-1]
+    drawn = generator.randomness(torch.zeros(1, frames) if f0_hz is None else f0_hz, 6, 0, frames)
+    whole = generator(mel, f0_hz, speaker, drawn)
+    state: State | None = None
+    out = []
+    for start in range(0, frames, 5):
+        part = slice(start, min(start + 5, frames))
+        curve = None if f0_hz is None else f0_hz[:, part]
+        last = part.stop == frames
+        draws = generator.draws(6, start, part.stop - start)
+        audio, state = generator.step(mel[..., part], curve, speaker, state, draws, last)
+        out.append(audio)
+    torch.testing.assert_close(torch.cat(out, dim=-1), whole, rtol=0, atol=1e-10)
 
 
 def test_a_stream_takes_a_speaker() -> None:

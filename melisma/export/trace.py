@@ -77,18 +77,25 @@ def convert(
 
     with torch.no_grad(), _quietly():
         module(*example)  # fills the caches of constants, which must not be filled while tracing
-        exported = torch.export.export(module, example, dynamic_shapes=(dynamic_shapes,), strict=False)
-        _in_real_numbers(exported.graph_module)
-        program = torch.onnx.export(
-            exported,
-            input_names=inputs,
-            output_names=[output],
-            opset_version=opset,
-            custom_translation_table=translations(),
-            dynamo=True,
-            optimize=False,  # its pattern matching takes minutes on long graphs; onnxruntime optimises when it loads
-            verbose=False,
-        )
+        try:
+            exported = torch.export.export(module, example, dynamic_shapes=(dynamic_shapes,), strict=False)
+            _in_real_numbers(exported.graph_module)
+            program = torch.onnx.export(
+                exported,
+                input_names=inputs,
+                output_names=[output],
+                opset_version=opset,
+                custom_translation_table=translations(),
+                dynamo=True,
+                optimize=False,  # matching patterns takes minutes; onnxruntime optimises when it loads
+                verbose=False,
+            )
+        except MelismaError:
+            raise
+        except Exception as error:  # the exporter raises many kinds
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = lines[0][:200] if lines else type(error).__name__
+            raise MelismaError(f"torch cannot export this model: {reason}; --debug shows where") from error
     assert program is not None
     model = _tidy(program.model)
     _name_axes(model, frames_axis)
