@@ -116,7 +116,7 @@ class _Transform:
         return spectra(padded, self.n_fft, self.hop_length, self.win_length)
 
     def audio(self, spectrum: Tensor) -> Tensor:
-        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`; bins that are not given are 0."""
+        """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`."""
         frames = spectrum.shape[1]
         window = centred_hann(self.win_length, self.n_fft, spectrum.real)
         weight = overlap_add(window.square().expand(1, frames, self.n_fft), self.hop_length).clamp(min=1e-3)
@@ -161,7 +161,7 @@ class _LowBand:
         return self.mel.n_fft // (2 * self.factor)
 
     def change(self, spectrum: Tensor, wanted: Tensor, gate: Tensor, rounds: int) -> Tensor:
-        """Rounds on the lowest bins of a full spectrum; returns by how much these change."""
+        """Rounds on the lowest bins of a full spectrum; returns by how much it changes."""
         mel, factor = self.mel, self.factor
         transform = _Transform(mel.n_fft // factor, mel.hop_length // factor, mel.win_length // factor, mel.pad_mode)
         start = transform.audio(self._cut(spectrum))
@@ -176,7 +176,8 @@ class _LowBand:
             audio = _low_rounds(self).run(start, target, gate, rounds, LOW_BAND_MOMENTUM)
         else:
             audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
-        return (transform.spectrum(audio - start) * factor)[..., : self.bins]
+        change = transform.spectrum(audio - start) * factor
+        return F.pad(change[..., : self.bins], (0, spectrum.shape[-1] - self.bins))
 
     def _cut(self, spectrum: Tensor) -> Tensor:
         """The lowest bins, scaled to the lower rate, with a silent last one."""

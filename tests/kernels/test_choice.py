@@ -13,7 +13,14 @@ from melisma.layers.activations import AntiAliased, SnakeBeta
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch):
-    decisions = (choice.convolutions, choice.snake, choice.gpu_snake, choice.bfloat16, choice.cpu_features)
+    decisions = (
+        choice.convolutions,
+        choice.snake,
+        choice.projection,
+        choice.gpu_snake,
+        choice.bfloat16,
+        choice.cpu_features,
+    )
     for decision in decisions:
         decision.cache_clear()
     yield
