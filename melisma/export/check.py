@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
+from melisma.audio.mel import log_mel
 from melisma.errors import MelismaError
 from melisma.export.graph import ExportGraph, channels_of, shortest
+from melisma.generators.spectral import analytic
+from melisma.kernels.choice import plain
 from melisma.source import Randomness
 
 TOLERANCE = 1e-4  # of the output's standard deviation
@@ -46,8 +49,8 @@ def cases(graph: ExportGraph) -> Iterator[Case]:
 
 
 def _case(graph: ExportGraph, name: str, frames: int, voicings: list[str]) -> Case:
-    features = [_features(graph.generator, frames, row) for row in range(len(voicings))]
     curves = [_curve(frames, voicing, row) for row, voicing in enumerate(voicings)]
+    features = [_features(graph.generator, frames, row, curve) for row, curve in enumerate(curves)]
     speaker = None
     if "speaker" in graph.names:
         width, drawing = graph.generator.config.speaker_channels, torch.Generator().manual_seed(3)
@@ -55,17 +58,25 @@ def _case(graph: ExportGraph, name: str, frames: int, voicings: list[str]) -> Ca
     return Case(name, torch.stack(features), torch.stack(curves), speaker)
 
 
-def _features(generator: Any, frames: int, row: int) -> Tensor:
-    """A latent of noise, or a mel as a voice has it: falling towards the top, swelling, not the same twice."""
+def _features(generator: Any, frames: int, row: int, f0_hz: Tensor) -> Tensor:
+    """A latent of noise, or the mel of a made voice: harmonics of ``f0_hz``, falling towards the top, swelling."""
     rng = np.random.default_rng(frames + row)
-    channels = channels_of(generator)
+    channels, mel = channels_of(generator), generator.mel
     noise = rng.standard_normal((channels, frames))
-    if generator.mel is None:
+    if mel is None:
         return torch.tensor(noise, dtype=torch.float32)
     tilt = np.linspace(-1.0, -6.0, channels)[:, None]
     swell = np.sin(np.arange(frames) / 11.0 + row)
-    values = (tilt + swell + 0.3 * noise) / (1.0 if generator.mel.log_base == "e" else np.log(10.0))
-    return torch.tensor(values, dtype=torch.float32)
+    values = (tilt + swell + 0.3 * noise) / (1.0 if mel.log_base == "e" else np.log(10.0))
+    envelope = torch.tensor(values, dtype=torch.float32)
+    if mel.padding == "centre" or mel.n_fft % mel.hop_length:
+        return envelope
+    voice = analytic(mel)
+    with torch.inference_mode():
+        audio = voice(
+            envelope[None], f0_hz[None], randomness=voice.randomness(f0_hz[None], row, 0, frames), projections=0
+        )
+        return log_mel(audio[:, 0], mel)[0]
 
 
 def _curve(frames: int, voicing: str, row: int) -> Tensor:
@@ -78,7 +89,10 @@ def _curve(frames: int, voicing: str, row: int) -> Tensor:
 
 
 def reference(graph: ExportGraph, case: Case) -> np.ndarray:
-    """What the generator itself sings, in torch, with F0 prepared as :class:`melisma.Vocoder` does."""
+    """What the generator itself sings, in torch, with F0 prepared as :class:`melisma.Vocoder` does.
+
+    On the plain path, which is what a graph is traced from: kernels round in another order.
+    """
     generator, options = graph.generator, graph.options
     curve = case.f0_hz.numpy()
     if getattr(generator, "f0_contract", None) == "interpolated":
@@ -91,7 +105,7 @@ def reference(graph: ExportGraph, case: Case) -> np.ndarray:
     if options.speaker is not None:
         speaker = options.speaker.expand(f0_hz.shape[0], -1, -1)
     more = {} if options.projections is None else {"projections": options.projections}
-    with torch.inference_mode():
+    with torch.inference_mode(), plain():
         audio = generator(case.features, f0_hz if graph.uses_f0 else None, speaker, drawn, **more)
     flat: np.ndarray = (audio.squeeze(1) if options.layout.flat else audio).numpy()
     return flat

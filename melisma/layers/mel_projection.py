@@ -25,7 +25,7 @@ MOMENTUM = 0.7
 # The low band reaches at least this far; its last bins belong to no band that it projects.
 LOW_BAND_HZ = 2500.0
 LOW_BAND_TAPER_BINS = 6
-LOW_BAND_MOMENTUM = 0.85
+LOW_BAND_MOMENTUM = 0.9
 
 
 def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
