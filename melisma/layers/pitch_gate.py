@@ -87,7 +87,7 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     _, detuning = _fit(*_smooth(means[:, 1:6], GATE_SMOOTHING_FRAMES).unbind(1))
     gate = (
         _ramp(_correlation(to, tt, oo), 0.42, 0.55)
-        * _ramp(contrast, 0.4, 0.55)
+        * _ramp(contrast, 0.46, 0.58)
         * _ramp(_correlation(tc, tt, cc), 0.04, 0.12)
         * _ramp(-detuning.abs(), -18.0, -12.0)
         * (1.0 - _foreign(tt, tc, cc))
