@@ -76,11 +76,12 @@ def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) 
     width = (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
     centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5
     upper, lower = (centre + width / 2).clamp(max=bins), (centre - width / 2).clamp(min=0.0)
-    return ((_read(total, upper) - _read(total, lower)) / (upper - lower)).to(wanted.dtype)
+    return ((read_between_bins(total, upper) - read_between_bins(total, lower)) / (upper - lower)).to(wanted.dtype)
 
 
-def _read(total: Tensor, position: Tensor) -> Tensor:
-    """Read cumulative sums ``(batch, frames, bins + 1)`` at fractional positions of the same rank."""
+def read_between_bins(total: Tensor, position: Tensor) -> Tensor:
+    """Read ``(batch, frames, n)`` at fractional positions ``(batch or 1, frames, m)``, on straight lines."""
+    position = position.expand(*total.shape[:-1], -1)
     whole = position.floor().clamp(max=total.shape[-1] - 2)
     index = whole.long()
     low, high = total.gather(-1, index), total.gather(-1, index + 1)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import local_power
+from melisma.audio.mel_bands import local_power, read_between_bins
 
 # An unvoiced frame this near to a note hears the note in its window, and moves with it; but not far up, where what is
 # too weak to be a voice in place would become one.
@@ -140,15 +140,8 @@ def envelope(log_mels: Tensor, f0_hz: Tensor, mel: MelContract, n_fft: int) -> T
     half = (0.5 * ENVELOPE_HARMONICS * n_fft / mel.sample_rate * f0_hz.double()).clamp(0.5, bins - 2.0)
     centre = torch.arange(bins, dtype=torch.float64, device=logs.device) + bins - 0.5
     upper, lower = centre + half.unsqueeze(-1), centre - half.unsqueeze(-1)
-    mean = (_read(total, upper) - _read(total, lower)) / (2.0 * half.unsqueeze(-1))
+    mean = (read_between_bins(total, upper) - read_between_bins(total, lower)) / (2.0 * half.unsqueeze(-1))
     return mean.to(log_mels.dtype)
-
-
-def _read(total: Tensor, position: Tensor) -> Tensor:
-    """Read ``(batch, frames, n)`` at fractional positions ``(frames, m)``."""
-    index = position.floor().long().expand(*total.shape[:-1], -1)
-    low, high = total.gather(-1, index), total.gather(-1, index + 1)
-    return low + (high - low) * (position - position.floor())
 
 
 def formant_gains(envelopes: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +159,7 @@ def formant_gains(envelopes: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
     bins = envelopes.shape[-1]
     number = torch.arange(bins, dtype=ratios.dtype, device=ratios.device)
     origin = (number / ratios.unsqueeze(-1)).clamp(max=bins - 1.001)
-    moved = _read(envelopes, origin)
+    moved = read_between_bins(envelopes, origin)
     gains = (envelopes - moved + 0.5 * ratios.log().unsqueeze(-1)).clamp(max=LARGEST_GAIN).exp()
     edge = BAND_SHARE * ratios.unsqueeze(-1) * (bins - 1)
     inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0)

@@ -46,8 +46,7 @@ class Transposed:
         self.heard_hz = interpolate_unvoiced(f0_hz)[nearest]
         self._here = PhaseCurve(f0_hz, mel.sample_rate, mel.hop_length)
         self._target = PhaseCurve(target_f0_hz, mel.sample_rate, mel.hop_length)
-        self.n_fft = max(2 * mel.hop_length, 4 * round(WINDOW_SECONDS * mel.sample_rate / 4))
-        self.n_fft = 2 ** round(math.log2(self.n_fft))
+        self.n_fft = 2 ** round(math.log2(max(2 * mel.hop_length, WINDOW_SECONDS * mel.sample_rate)))
         self.hop = self.n_fft // 4
 
     @property
