@@ -61,9 +61,23 @@ def energy_distance(
     return 0.5 * pull - 0.5 * repulsion * magnitude_distance(first, second, weights, scale)
 
 
-def spectral_distance(generated: Tensor, reference: Tensor, n_fft: int, band_hz: Tensor, sample_rate: int) -> Tensor:
-    """Plain log and linear magnitude distance at one resolution, for one draw."""
+def hearing_weights(n_fft: int, sample_rate: int, like: Tensor) -> Tensor:
+    """Weights of the bins as wide as hearing resolves them, ``(n_fft // 2 + 1,)`` with mean 1.
+
+    The density of the equivalent rectangular bandwidth scale (Glasberg & Moore 1990): each critical band counts alike.
+    """
+    hz = torch.arange(n_fft // 2 + 1, device=like.device, dtype=like.dtype) * (sample_rate / n_fft)
+    density = 1.0 / (24.7 * (4.37e-3 * hz + 1.0))
+    return density / density.mean()
+
+
+def spectral_distance(
+    generated: Tensor, reference: Tensor, n_fft: int, band_hz: Tensor, sample_rate: int, hearing: bool = False
+) -> Tensor:
+    """Plain log and linear magnitude distance at one resolution, for one draw; see :func:`hearing_weights`."""
     first, target = magnitudes_of((generated, reference), n_fft)
     weights = band_weights(band_hz, n_fft, sample_rate)
+    if hearing:
+        weights = weights * hearing_weights(n_fft, sample_rate, first)
     scale = (target * weights).mean(dim=(1, 2), keepdim=True) + SILENCE
     return magnitude_distance(first, target, weights, scale)

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from melisma.audio.mel import log_mel
+from melisma.audio.mel_bands import band_centres_hz
 from melisma.config import to_mapping
 from melisma.data.corpus import Corpus, Crop
 from melisma.errors import MelismaError
@@ -68,6 +69,8 @@ class Recipe:
         repulsion: of the energy distance between two draws, 0 to 1; 0 is a plain loss on one draw.
         projections: numbers of projections that are drawn from, with equal chances.
         projected_weight: weight of the loss after projection.
+        mel_weight: weight of the log-mel distance of the unprojected output.
+        hearing: weight the bins of the losses as the mel's bands do, instead of all alike.
         seed: of all draws.
         save_every: steps between checkpoints.
         start_from: a checkpoint whose averaged weights a new run starts from, or a model that was exported.
@@ -91,6 +94,8 @@ class Recipe:
     repulsion: float = 1.0
     projections: tuple[int, ...] = (0, 1, 2, 4)
     projected_weight: float = 0.5
+    mel_weight: float = 0.0
+    hearing: bool = False
     seed: int = 0
     save_every: int = 250
     start_from: str | None = None
@@ -153,12 +158,17 @@ def loss_terms(generator: Spectral, batch: Batch, recipe: Recipe, rng: np.random
         draws = (audio, generator.render(masks, excitation, generator.noise(batch.f0_hz, None)))
         plain = [energy_distance(draws, batch.reference, n, batch.band_hz, rate, recipe.repulsion) for n in sizes]
     else:
-        plain = [spectral_distance(audio, batch.reference, n, batch.band_hz, rate) for n in sizes]
+        plain = [spectral_distance(audio, batch.reference, n, batch.band_hz, rate, recipe.hearing) for n in sizes]
     terms = {"unprojected": torch.stack(plain).mean()}
+    if recipe.mel_weight:
+        # What is above a clip's band is silence in the reference, but not in truth.
+        heard = (torch.from_numpy(band_centres_hz(mel)) < batch.band_hz.unsqueeze(-1)).to(audio.dtype).unsqueeze(-1)
+        error = (natural(log_mel(audio, mel), mel) - natural(log_mel(batch.reference, mel), mel)).abs() * heard
+        terms["mel"] = recipe.mel_weight * error.sum() / (heard.sum() * error.shape[-1])
     rounds = int(rng.choice(recipe.projections))
     if rounds and recipe.projected_weight:
         projected = generator.project(audio, wanted, excitation, rounds)
-        parts = [spectral_distance(projected, batch.reference, n, batch.band_hz, rate) for n in sizes]
+        parts = [spectral_distance(projected, batch.reference, n, batch.band_hz, rate, recipe.hearing) for n in sizes]
         parts.append((log_mel(projected, mel) - batch.features).abs().mean())
         terms["projected"] = recipe.projected_weight * torch.stack(parts).mean()
     return terms
