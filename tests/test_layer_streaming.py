@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from melisma.errors import MelismaError
 from melisma.layers.activations import AntiAliased, SnakeBeta
 from melisma.layers.convolution import CausalConvolution, Convolution, Upsampling
-from melisma.layers.framing import Framing, MovingAverage, PulseTrain, Unframing
+from melisma.layers.framing import Framing, MovingAverage, PulseTrain, Subframes, Unframing
 from melisma.layers.residual import RESIDUAL_BLOCKS, Leaky
 from melisma.layers.streaming import Memory, State
 
@@ -132,6 +133,23 @@ def test_moving_average(width: int, causal: bool, length: int, cuts: list[int]) 
     expected = [x[..., max(0, i - left) : i + right + 1].mean(-1) for i in range(length)]
     torch.testing.assert_close(whole, torch.stack(expected, dim=-1), rtol=0, atol=1e-12)
     torch.testing.assert_close(stepped(layer, x, cuts), whole, rtol=0, atol=1e-12)
+
+
+@given(st.integers(1, 4), st.booleans(), st.integers(1, 12), CUTS)
+@settings(max_examples=30, deadline=None)
+def test_subframes(count: int, causal: bool, length: int, cuts: list[int]) -> None:
+    layer, x = Subframes(count, causal), random(3, length)
+    whole = layer(x.transpose(1, 2)).transpose(1, 2)
+    points = (np.arange(count * length) + (1.0 if causal else 0.5)) / count - (1.0 if causal else 0.5)
+    expected = np.stack([np.interp(points, np.arange(length), row) for row in x.flatten(0, 1)]).reshape(whole.shape)
+    torch.testing.assert_close(whole, torch.from_numpy(expected), rtol=0, atol=1e-6)
+    state: State | None = None
+    out, start = [], 0
+    for number, size in enumerate([*cuts, length, 0]):
+        memory = Memory(state, last=number == len(cuts) + 1)
+        out.append(layer.step(x[..., start : start + size].transpose(1, 2), memory))
+        state, start = memory.state, start + size
+    torch.testing.assert_close(torch.cat(out, dim=1).transpose(1, 2), whole, rtol=0, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([0.0, 100.0, 160.0, 900.0]), min_size=1, max_size=12), CUTS)

@@ -82,6 +82,20 @@ def test_pieces_are_the_whole(model: Analytic) -> None:
             assert (inner - whole[start * hop : stop * hop]).abs().max() < 1e-4 * whole.std()
 
 
+@pytest.mark.parametrize("subframes", [1, 2, 4])
+def test_nothing_repeats_with_the_frame(subframes: int) -> None:
+    """A held sound has masks that hold: what alternates from subframe to subframe buzzes at the frame rate."""
+    model = small_spectral(subframes=subframes, n_fft=512)
+    features, f0_hz = torch.linspace(-2, -4, SMALL.n_mels)[None, :, None].expand(1, -1, 60), torch.full((1, 60), 250.0)
+    with torch.no_grad():
+        masks = model.masks(features.transpose(1, 2), f0_hz, model.excite(f0_hz))
+    for mask in (masks.pulse_log, masks.pulse_angle, masks.noise_log):
+        assert mask is not None
+        held = mask[:, 25 * subframes : 35 * subframes]
+        assert held.std(dim=(0, 2)).min() > 0.01  # the network does say something
+        assert (held - held[:, :1]).abs().max() < 1e-3
+
+
 def test_the_seed_decides(model: Analytic) -> None:
     features, f0_hz = song(30)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from melisma.audio.mel_bands import flat_mel, local_power, natural
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
-from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Unframing
+from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Subframes, Unframing
 from melisma.layers.mel_projection import MelProjection, mel_of
 from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
@@ -158,11 +158,12 @@ class Analytic(nn.Module):
             self.mel.n_fft, self.hop_length, odd_split(self.mel.n_fft - self.hop_length), self.mel.win_length
         )
         self.average = MovingAverage(GATE_SMOOTHING_FRAMES, config.causal)
+        self.subframes = Subframes(config.subframes, config.causal)
 
     @property
     def context_frames(self) -> int:
         """Frames on each side that the masks of a frame depend on."""
-        return 1
+        return 2
 
     @property
     def late_frames(self) -> int:
@@ -173,7 +174,7 @@ class Analytic(nn.Module):
     @property
     def waiting_frames(self) -> int:
         """Frames that masks wait for later ones in :meth:`step`."""
-        return 0 if self.config.causal else self.late_frames + GATE_SMOOTHING_FRAMES // 2
+        return 0 if self.config.causal else self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 1
 
     @property
     def lookahead_samples(self) -> int:
@@ -300,17 +301,17 @@ class Analytic(nn.Module):
         """
         width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
         wanted, voiced, width_hz = time.together("envelope", wanted, excitation.voiced, width_hz, axis=1)
-        return self._analytic_masks(wanted, voiced, width_hz)
+        pulse_log, noise_log = self._analytic_masks(wanted, voiced, width_hz)
+        between = time.through("between", self.subframes, torch.cat([pulse_log, noise_log], dim=-1))
+        pulse_log, noise_log = between.chunk(2, dim=-1)
+        return Masks(pulse_log, None, noise_log)
 
-    def _analytic_masks(self, wanted: Tensor, voiced: Tensor, width_hz: Tensor) -> Masks:
-        envelope = self.envelope(wanted, width_hz).repeat_interleave(self.config.subframes, dim=1)
+    def _analytic_masks(self, wanted: Tensor, voiced: Tensor, width_hz: Tensor) -> tuple[Tensor, Tensor]:
+        """Log magnitudes of both masks at the frames, each ``(batch, frames, bins)``."""
+        envelope = self.envelope(wanted, width_hz)
         share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
-        voiced = voiced.repeat_interleave(self.config.subframes, dim=1).unsqueeze(-1)
-        return Masks(
-            pulse_log=envelope + 0.5 * torch.log1p(-share.square()),
-            pulse_angle=None,
-            noise_log=envelope + torch.log(share * voiced + (1.0 - voiced)),
-        )
+        voiced = voiced.unsqueeze(-1)
+        return envelope + 0.5 * torch.log1p(-share.square()), envelope + torch.log(share * voiced + (1.0 - voiced))
 
     def width_hz(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Tensor:
         """Distance of the harmonics that the mel shows, ``(batch, frames)`` in Hz.
@@ -390,13 +391,13 @@ class Spectral(Analytic):
             for _ in range(config.blocks)
         )
         self.exit_norm = nn.LayerNorm(config.channels)
-        self.head = nn.Linear(config.channels, 3 * self.bins * config.subframes)
+        self.head = nn.Linear(config.channels, 3 * self.bins)
         self.apply(_initialise)
         nn.init.normal_(self.head.weight, std=0.002)
 
     @property
     def context_frames(self) -> int:
-        return self._reach_frames + 1
+        return self._reach_frames + 2
 
     @property
     def _reach_frames(self) -> int:
@@ -408,7 +409,7 @@ class Spectral(Analytic):
     def waiting_frames(self) -> int:
         if self.config.causal:
             return 0
-        return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames)
+        return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames) + 1
 
     def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
         """The analytic masks plus what the backbone says; see :meth:`Analytic.masks`."""
@@ -422,10 +423,10 @@ class Spectral(Analytic):
             x = time.through(number, block, x)
         out = self.head(self.exit_norm(x))
         wanted, voiced, width_hz, out = time.together("masks", wanted, excitation.voiced, width_hz, out, axis=1)
-        start = self._analytic_masks(wanted, voiced, width_hz)
-        out = out.reshape(*out.shape[:2], self.config.subframes, 3, self.bins).flatten(1, 2)
-        pulse, angle, noise = out.unbind(2)
-        return Masks(start.pulse_log + pulse, angle, start.noise_log + noise)
+        pulse_log, noise_log = self._analytic_masks(wanted, voiced, width_hz)
+        pulse, angle, noise = out.chunk(3, dim=-1)
+        between = time.through("between", self.subframes, torch.cat([pulse_log + pulse, angle, noise_log + noise], -1))
+        return Masks(*between.chunk(3, dim=-1))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -120,6 +120,42 @@ class MovingAverage:
         return means[:, :-1] / means[:, -1:]
 
 
+class Subframes:
+    """Values of frames read at several points a frame, on straight lines between the frames' centres.
+
+    All points of a frame are made alike, so that nothing can repeat with the frame: a layer that made each with weights
+    of its own would learn to alternate between them, and its sound would buzz at the frame rate.
+
+    Args:
+        count: points a frame, evenly spaced.
+        causal: a frame's last point is its own value and nothing looks ahead, at the cost of up to half a frame.
+    """
+
+    def __init__(self, count: int, causal: bool = False) -> None:
+        self.count, self.causal = count, causal
+        # Where the points lie, in frames from the centre of theirs.
+        self.offsets = [(n + 1) / count - 1.0 if causal else (n + 0.5) / count - 0.5 for n in range(count)]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """``(batch, frames, rows)`` -> ``(batch, frames * count, rows)``."""
+        right = [] if self.causal else [values[:, -1:]]
+        return self._read(torch.cat([values[:, :1], values, *right], dim=1))
+
+    def step(self, values: Tensor, memory: Memory) -> Tensor:
+        """The next chunk."""
+        windows = memory.windows(
+            values.transpose(1, 2), 2 if self.causal else 3, 1, 1, 0 if self.causal else 1, mode="replicate"
+        )
+        return self._read(windows.transpose(1, 2)) if windows.shape[-1] else values[:, :0]
+
+    def _read(self, held: Tensor) -> Tensor:
+        frames = held.shape[1] - (1 if self.causal else 2)
+        before, here = held[:, :frames], held[:, 1 : frames + 1]
+        after = here if self.causal else held[:, 2:]
+        points = [torch.lerp(here, before if by < 0 else after, abs(by)) for by in self.offsets]
+        return torch.stack(points, dim=2).flatten(1, 2)
+
+
 def _counted(values: Tensor) -> Tensor:
     return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
 
