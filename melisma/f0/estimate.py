@@ -23,6 +23,9 @@ DEFAULT_METHOD = "swift-f0"
 # Long audio goes in blocks; each is read with this much real context on both sides.
 BLOCK_SECONDS = 30
 CONTEXT_SECONDS = 1
+# A recording that begins or ends in the middle of a note goes on for the estimators as its own mirror image: they need
+# what is around a frame, and would call the first frames and the last ones unvoiced.
+MIRROR_SECONDS = 0.1
 # Shorter audio is padded with silence: the estimators need a few periods.
 SHORTEST_SECONDS = 0.1
 # A quiet recording is raised to this peak, by at most this gain: SwiftF0 silences what peaks below 1e-3.
@@ -117,16 +120,47 @@ def estimate_f0_blocks(
         )
     gain = level_gain(read, samples)
     f0_hz = np.zeros(len(times_s))
+    edge = grid_samples(MIRROR_SECONDS, sample_rate, estimator.step_s)
     for start, stop, first, last in blocks(samples, sample_rate, estimator.step_s) if gain > 0 else []:
         here = (times_s >= first / sample_rate) & ((times_s < last / sample_rate) | (last >= samples))
         piece = read(start, stop).astype(np.float32) * np.float32(gain)
+        piece, before = mirrored(piece, edge if start == 0 else 0, edge if stop == samples else 0)
         piece = np.pad(piece, (0, max(0, math.ceil(SHORTEST_SECONDS * sample_rate) - len(piece))))
+        start -= before
         times_here = times_s[here] - start / sample_rate
         heard = piece + dither(start, len(piece), estimator.dither) if estimator.dither > 0 else piece
         found = read_at(estimator.estimate(heard, sample_rate, low, high), times_here)
         f0_hz[here] = stonemask(piece, sample_rate, found, times_here) if refine else found
         progress(last / samples)
-    return f0_hz.astype(np.float32)
+    return held_at_the_ends(f0_hz).astype(np.float32)
+
+
+def grid_samples(seconds: float, sample_rate: int, step_s: Fraction) -> int:
+    """At least so many seconds in samples, a whole number of steps of an estimator's grid."""
+    unit = (step_s * sample_rate).numerator
+    return math.ceil(seconds * sample_rate / unit) * unit
+
+
+def mirrored(piece: np.ndarray, before: int, after: int) -> tuple[np.ndarray, int]:
+    """A piece ``(samples,)`` with its mirror image at its ends, and how many samples were put in front.
+
+    A piece too short for it stays as it is.
+    """
+    if max(before, after) >= len(piece):
+        return piece, 0
+    return np.pad(piece, (before, after), mode="reflect"), before
+
+
+def held_at_the_ends(f0_hz: np.ndarray) -> np.ndarray:
+    """The first and the last frame with the pitch of their neighbours, where both are voiced.
+
+    Half of what the estimators hear there is the mirror image, whose periods join the real ones anyhow.
+    """
+    held = f0_hz.copy()
+    for end, beside in ((0, 1), (-1, -2)):
+        if len(held) > 2 and held[end] > 0 and held[beside] > 0:
+            held[end] = held[beside]
+    return held
 
 
 def level_gain(read: Callable[[int, int], np.ndarray], samples: int) -> float:
@@ -164,7 +198,7 @@ def blocks(samples: int, sample_rate: int, step_s: Fraction) -> list[tuple[int, 
     step = step_s * sample_rate
     unit = step.numerator  # the smallest whole number of samples that is a whole number of steps
     length = max(1, BLOCK_SECONDS * sample_rate // unit) * unit
-    context = math.ceil(CONTEXT_SECONDS * sample_rate / unit) * unit
+    context = grid_samples(CONTEXT_SECONDS, sample_rate, step_s)
     if samples <= length + context:
         return [(0, samples, 0, samples)]
     cuts = [*range(0, samples - context, length), samples]

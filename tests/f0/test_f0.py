@@ -48,6 +48,16 @@ def test_the_default_reaches_the_ends_of_the_range(base_hz: float) -> None:
     assert np.percentile(cents(found, np.full(len(found), base_hz)), 95) < 65.0  # the vibrato's own depth is 60
 
 
+@pytest.mark.parametrize("base_hz", [80.0, 220.0, 700.0])
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_a_clip_cut_out_of_a_note_is_voiced_to_its_ends(base_hz: float, seconds: float) -> None:
+    curve = vibrato(base_hz, 2.0, RATE)
+    audio, curve = (values[20000 : 20000 + round(seconds * RATE)] for values in (voice(curve, RATE), curve))
+    found = estimate_f0(audio, RATE, HOP)
+    assert (found > 0).all()
+    assert cents(found, curve[centres(len(audio)).astype(int)]).max() < 30.0
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_leap_and_an_end_are_found_at_their_frames(method: str) -> None:
     leap, end = 60, 120
