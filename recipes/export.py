@@ -11,7 +11,7 @@ from melisma.interop.own import save_model
 from melisma.training.checkpoint import latest_checkpoint, load_checkpoint
 from melisma.training.recipe import read_recipe
 
-NAME, VERSION, LICENCE = "melisma-44k", "0.1.0", "MIT"
+NAME, VERSION, LICENCE = "melisma-44k", "0.2.0", "MIT"
 # Range of the training data: the built-in singer sings all of it, the recordings up to about 1000 Hz.
 F0_RANGE_HZ = (50.0, 1600.0)
 PROVENANCE = (

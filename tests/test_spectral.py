@@ -12,6 +12,7 @@ from melisma.errors import MelismaError
 from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig, analytic
 from melisma.layers.mel_projection import mel_of
 from melisma.layers.pitch_gate import pitch_gate
+from melisma.layers.streaming import WHOLE
 from melisma.losses.spectral import energy_distance, spectral_distance
 from melisma.source import Randomness
 
@@ -30,6 +31,7 @@ MODELS = {
     "analytic": lambda: analytic(SMALL).eval(),
     "spectral": small_spectral,
     "one subframe": lambda: small_spectral(subframes=1, n_fft=512),
+    "no draft": lambda: small_spectral(draft=False),
 }
 
 
@@ -88,9 +90,11 @@ def test_nothing_repeats_with_the_frame(subframes: int) -> None:
     model = small_spectral(subframes=subframes, n_fft=512)
     features, f0_hz = torch.linspace(-2, -4, SMALL.n_mels)[None, :, None].expand(1, -1, 60), torch.full((1, 60), 250.0)
     with torch.no_grad():
-        masks = model.masks(features.transpose(1, 2), f0_hz, model.excite(f0_hz))
-    for mask in (masks.pulse_log, masks.pulse_angle, masks.noise_log):
-        assert mask is not None
+        proposal = model.start(features.transpose(1, 2), f0_hz, model.excite(f0_hz).pulse_mel)
+        for stage in model.stages:
+            proposal = stage(proposal, proposal.wanted + 0.5, WHOLE)
+        masks = model.between(proposal)
+    for mask in (masks.pulse_log, masks.noise_log):
         held = mask[:, 25 * subframes : 35 * subframes]
         assert held.std(dim=(0, 2)).min() > 0.01  # the network does say something
         assert (held - held[:, :1]).abs().max() < 1e-3
@@ -145,7 +149,7 @@ def test_gradients_reach_every_weight() -> None:
 
 
 def test_a_network_that_says_nothing_is_analytic() -> None:
-    model = small_spectral()
+    model = small_spectral(draft=False)
     torch.nn.init.zeros_(model.head.weight)
     torch.nn.init.zeros_(model.head.bias)
     plain = Analytic(AnalyticConfig(mel=SMALL, n_fft=256))
@@ -154,6 +158,20 @@ def test_a_network_that_says_nothing_is_analytic() -> None:
     with torch.no_grad():
         difference = model(features, f0_hz, randomness=draws) - plain(features, f0_hz, randomness=draws)
     assert difference.abs().max() < 1e-4
+
+
+def test_a_draft_brings_the_mel_nearer() -> None:
+    model, plain = small_spectral(), Analytic(AnalyticConfig(mel=SMALL, n_fft=256))
+    torch.nn.init.zeros_(model.head.weight)
+    torch.nn.init.zeros_(model.head.bias)
+    features, f0_hz = song(60)
+    draws = plain.randomness(f0_hz, 0, 0, 60)
+    with torch.no_grad():
+        errors = [
+            (log_mel(each(features, f0_hz, randomness=draws, projections=0)[:, 0], SMALL) - features).abs().mean()
+            for each in (model, plain)
+        ]
+    assert errors[0] < 0.8 * errors[1]
 
 
 @pytest.mark.parametrize("hz", [55.0, 220.0, 880.0, 1600.0])

@@ -8,6 +8,7 @@ projection then brings the result onto the mel.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import flat_mel, local_power, natural
+from melisma.audio.mel_bands import flat_mel, local_power, natural, spread_to_bins
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
+from melisma.generators.spectral_parts import Excitation, Masks, Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Subframes, Unframing
-from melisma.layers.mel_projection import MelProjection, mel_of
+from melisma.layers.mel_projection import MAX_STEP, MelProjection, mel_of
 from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
     GATE_SMOOTHING_FRAMES,
@@ -30,12 +32,11 @@ from melisma.layers.pitch_gate import (
     pitch_gate,
     ripple_hz,
 )
-from melisma.layers.streaming import Memory, State, Time, Whole
+from melisma.layers.streaming import WHOLE, Memory, State, Time
 from melisma.noise import counter_normal
 from melisma.pulse import piece_phase
 from melisma.source import Randomness
 
-WHOLE = Whole()
 NO_PULSES = -4.0  # nepers below white noise: the least that the mel of a pulse train says
 
 
@@ -96,42 +97,20 @@ class SpectralConfig(AnalyticConfig):
         blocks: number of ConvNeXt blocks.
         expansion: width of a block's inner layer over ``channels``.
         kernel_size: frames that a block's depthwise convolution sees, odd.
+        draft: the backbone also hears what the analytic masks would sound like, and says for each band how far to
+            believe the difference to the wanted mel. It comes too late for causal models.
     """
 
     channels: int = 256
     blocks: int = 8
     expansion: int = 3
     kernel_size: int = 7
+    draft: bool = True
 
-
-@dataclass(frozen=True)
-class Excitation:
-    """What the masks filter, and what the mel of the pulse train looks like.
-
-    Attributes:
-        pulses: complex ``(batch, mask_frames, bins)``.
-        pulse_mel: natural log-mel of the pulse train relative to that of unit white noise, ``(batch, frames, n_mels)``.
-        voiced: ``(batch, frames)``, 1 where F0 is given.
-    """
-
-    pulses: Tensor
-    pulse_mel: Tensor
-    voiced: Tensor
-
-
-@dataclass(frozen=True)
-class Masks:
-    """Filters of the two priors, each ``(batch, mask_frames, bins)``.
-
-    Attributes:
-        pulse_log: natural log magnitude on the pulse train.
-        pulse_angle: phase in radians, or None for zero phase.
-        noise_log: natural log magnitude on the noise.
-    """
-
-    pulse_log: Tensor
-    pulse_angle: Tensor | None
-    noise_log: Tensor
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.causal and self.draft:
+            raise MelismaError("causal models cannot wait to hear a draft; set draft to false")
 
 
 class Analytic(nn.Module):
@@ -141,6 +120,7 @@ class Analytic(nn.Module):
     """
 
     f0_contract = "zero"
+    drafts = False  # whether a draft is heard before the masks are made
     pitch_controllable = True  # the pitch comes from F0 alone, and the gate keeps the mel's from coming back
 
     def __init__(self, config: AnalyticConfig) -> None:
@@ -238,10 +218,26 @@ class Analytic(nn.Module):
         """
         wanted = natural(features, self.mel).transpose(1, 2)
         randomness = randomness or Randomness()
-        excitation = self.excite(f0_hz, randomness.initial_phase)
-        masks = self.masks(wanted, f0_hz, excitation)
-        audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
+        audio, excitation = self.sing(wanted, f0_hz, randomness)
         return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
+
+    def sing(self, wanted: Tensor, f0_hz: Tensor, randomness: Randomness) -> tuple[Tensor, Excitation]:
+        """The audio before projection ``(batch, frames * hop_length)``, and what was filtered.
+
+        ``wanted`` is a natural log-mel, ``(batch, frames, n_mels)``.
+        """
+        excitation = self.excite(f0_hz, randomness.initial_phase)
+        noise = self.noise(f0_hz, randomness.noise)
+        proposal = self.start(wanted, f0_hz, excitation.pulse_mel)
+        for stage in self.stages:
+            heard = None
+            if self.drafts:
+                # No gradient goes through a draft: what it misses is an observation.
+                masks = self.between(proposal)
+                still = Masks(masks.pulse_log.detach(), masks.noise_log.detach())
+                heard = mel_of(self.mel_framing(self.render(still, excitation.pulses, noise)), self.mel)
+            proposal = stage(proposal, heard, WHOLE)
+        return self.render(self.between(proposal), excitation.pulses, noise), excitation
 
     def step(
         self,
@@ -260,19 +256,28 @@ class Analytic(nn.Module):
         memory.count("frames", features.shape[-1])
         wanted = natural(features, self.mel).transpose(1, 2)
         train = memory.through("train", self.train_layer, f0_hz, randomness.initial_phase)
+        noise = self._drawn(features, randomness.noise)
         pulse_mel = self._pulse_mel(train, memory)
         wanted, f0_hz, pulse_mel = memory.together("frames", wanted, f0_hz, pulse_mel, axis=1)
-        excitation = Excitation(train.new_zeros(0), pulse_mel, (f0_hz > 0).to(wanted.dtype))
-        masks = self.masks(wanted, f0_hz, excitation, memory.at("masks"))
-        # Spectra wait as samples until there are masks for them, and masks until there are spectra.
+        proposal = self.start(wanted, f0_hz, pulse_mel, memory)
+        for number, stage in enumerate(self.stages):
+            at, heard = memory.at(f"stage{number}"), None
+            if self.drafts:
+                heard = mel_of(at.through("mel", self.mel_framing, self._sung(proposal, train, noise, at)), self.mel)
+            proposal = stage(proposal, heard, at)
+        return self._sung(proposal, train, noise, memory.at("sung")).unsqueeze(1), memory.state
+
+    def _sung(self, proposal: Proposal, train: Tensor, noise: Tensor, memory: Memory) -> Tensor:
+        """The audio of what a step proposes; spectra wait as samples for masks, and masks for spectra.
+
+        ``train`` and ``noise`` are the next samples of both.
+        """
+        masks = self.between(proposal, memory)
         ready = memory.waiting("masks", masks.pulse_log, axis=1)
         pulses = memory.through("pulses", self.mask_framing, train, ready)
-        noise = memory.through("noise", self.mask_framing, self._drawn(features, randomness.noise), pulses.shape[1])
-        parts = [masks.pulse_log, masks.noise_log, *([] if masks.pulse_angle is None else [masks.pulse_angle])]
-        pulse_log, noise_log, *angle = memory.first("masks", pulses.shape[1], *parts, axis=1)
-        masks = Masks(pulse_log, angle[0] if angle else None, noise_log)
-        audio = self.render(masks, dataclasses.replace(excitation, pulses=pulses), noise, memory)
-        return audio.unsqueeze(1), memory.state
+        drawn = memory.through("noise", self.mask_framing, noise, pulses.shape[1])
+        rows = memory.first("masks", pulses.shape[1], masks.pulse_log, masks.noise_log, axis=1)
+        return self.render(Masks(*rows), pulses, drawn, memory)
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
@@ -294,24 +299,32 @@ class Analytic(nn.Module):
         relative = (relative - flat_mel(self.mel, train)).clamp(min=NO_PULSES)
         return time.through("late", Delay(self.late_frames, NO_PULSES), relative) if self.config.causal else relative
 
-    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
-        """Masks from the wanted natural log-mel ``(batch, frames, n_mels)``: the envelope, split by frequency.
+    @property
+    def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
+        """What corrects a proposal, one after the other: ``(proposal, heard, time)`` -> a better one.
 
-        ``excitation.pulses`` are not needed. ``time`` is the memory of a step; then masks may come later than the mel.
+        ``heard`` is the natural log-mel of what the proposal sounds like, where there are drafts.
         """
-        width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
-        wanted, voiced, width_hz = time.together("envelope", wanted, excitation.voiced, width_hz, axis=1)
-        pulse_log, noise_log = self._analytic_masks(wanted, voiced, width_hz)
-        between = time.through("between", self.subframes, torch.cat([pulse_log, noise_log], dim=-1))
-        pulse_log, noise_log = between.chunk(2, dim=-1)
-        return Masks(pulse_log, None, noise_log)
+        return ()
 
-    def _analytic_masks(self, wanted: Tensor, voiced: Tensor, width_hz: Tensor) -> tuple[Tensor, Tensor]:
-        """Log magnitudes of both masks at the frames, each ``(batch, frames, bins)``."""
+    def start(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Proposal:
+        """The envelope of the wanted natural log-mel ``(batch, frames, n_mels)``, split by frequency.
+
+        ``time`` is the memory of a step; then less may come out than went in, the rest with a later step.
+        """
+        width_hz = self.width_hz(wanted, f0_hz, pulse_mel, time)
+        wanted, f0_hz, pulse_mel, width_hz = time.together("envelope", wanted, f0_hz, pulse_mel, width_hz, axis=1)
         envelope = self.envelope(wanted, width_hz)
         share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
-        voiced = voiced.unsqueeze(-1)
-        return envelope + 0.5 * torch.log1p(-share.square()), envelope + torch.log(share * voiced + (1.0 - voiced))
+        voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
+        pulse_log = envelope + 0.5 * torch.log1p(-share.square())
+        noise_log = envelope + torch.log(share * voiced + (1.0 - voiced))
+        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log)
+
+    def between(self, proposal: Proposal, time: Time = WHOLE) -> Masks:
+        """The proposed masks read between the frames."""
+        both = torch.cat([proposal.pulse_log, proposal.noise_log], dim=-1)
+        return Masks(*time.through("between", self.subframes, both).chunk(2, dim=-1))
 
     def width_hz(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Tensor:
         """Distance of the harmonics that the mel shows, ``(batch, frames)`` in Hz.
@@ -335,16 +348,9 @@ class Analytic(nn.Module):
         power = local_power(wanted, width_hz, self.mel, self.config.n_fft)
         return 0.5 * torch.log(power.clamp(min=1e-14))
 
-    def render(self, masks: Masks, excitation: Excitation, noise: Tensor, time: Time = WHOLE) -> Tensor:
+    def render(self, masks: Masks, pulses: Tensor, noise: Tensor, time: Time = WHOLE) -> Tensor:
         """Filter both priors and go back to samples: ``(batch, frames * hop_length)``."""
-        magnitude = masks.pulse_log.exp()
-        if masks.pulse_angle is None:
-            voiced = excitation.pulses * magnitude
-        else:
-            # Not torch.polar: that takes three times as long as cosine and sine on their own.
-            real, imaginary = magnitude * masks.pulse_angle.cos(), magnitude * masks.pulse_angle.sin()
-            voiced = excitation.pulses * torch.complex(real, imaginary)
-        spectrum = voiced + noise * masks.noise_log.exp()
+        spectrum = pulses * masks.pulse_log.exp() + noise * masks.noise_log.exp()
         return time.through("unframing", self.unframing, spectrum)
 
     def project(
@@ -378,7 +384,9 @@ class Spectral(Analytic):
         super().__init__(config)
         bands = config.mel.n_mels
         self.bins = config.n_fft // 2 + 1
-        self.entry = frame_convolution(2 * bands + 2, config.channels, config.kernel_size, config.causal)
+        self.drafts = config.draft
+        heard = (3 if config.draft else 2) * bands + 2
+        self.entry = frame_convolution(heard, config.channels, config.kernel_size, config.causal)
         self.entry_norm = nn.LayerNorm(config.channels)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(
@@ -391,13 +399,21 @@ class Spectral(Analytic):
             for _ in range(config.blocks)
         )
         self.exit_norm = nn.LayerNorm(config.channels)
-        self.head = nn.Linear(config.channels, 3 * self.bins)
+        self.head = nn.Linear(config.channels, 2 * self.bins + (4 * bands if config.draft else 0))
         self.apply(_initialise)
         nn.init.normal_(self.head.weight, std=0.002)
 
     @property
     def context_frames(self) -> int:
-        return self._reach_frames + 2
+        return self._reach_frames + 2 * self.draft_frames + 2
+
+    @property
+    def draft_frames(self) -> int:
+        """Frames that hearing a draft looks ahead: to the next masks, half a mask window and half a mel window."""
+        if not self.drafts:
+            return 0
+        _, right = self.mel_framing.padding
+        return 1 + -(-(self.unframing.left + right) // self.hop_length)
 
     @property
     def _reach_frames(self) -> int:
@@ -409,24 +425,56 @@ class Spectral(Analytic):
     def waiting_frames(self) -> int:
         if self.config.causal:
             return 0
-        return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames) + 1
+        if not self.drafts:
+            return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames) + 1
+        return self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 2 * self.draft_frames + self._reach_frames + 1
 
-    def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
-        """The analytic masks plus what the backbone says; see :meth:`Analytic.masks`."""
-        width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
-        pitch = torch.log2(f0_hz.clamp(min=20.0) / 220.0) * excitation.voiced
-        conditions = torch.cat(
-            [(wanted + 5.0) / 2.0, excitation.pulse_mel, torch.stack([pitch, excitation.voiced], dim=-1)], dim=-1
+    @property
+    def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
+        return (self.correct, self.settle) if self.drafts else (self.correct,)
+
+    def correct(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
+        """What the backbone makes of a proposal and of what it sounds like."""
+        missed: tuple[Tensor, ...] = ()
+        if heard is not None:
+            proposal, (heard,) = proposal.together("drafted", time, heard)
+            missed = (_missed(proposal, heard),)
+        pitch = torch.log2(proposal.f0_hz.clamp(min=20.0) / 220.0) * proposal.voiced
+        given = [(proposal.wanted + 5.0) / 2.0, proposal.pulse_mel, torch.stack([pitch, proposal.voiced], dim=-1)]
+        out = self._backbone(torch.cat([*given, *missed], dim=-1), time)
+        proposal, (out, *late) = proposal.together("corrected", time, out, *missed)
+        words, beliefs = out[..., : 2 * self.bins], out[..., 2 * self.bins :].chunk(2, dim=-1)
+        pulse, noise = words.chunk(2, dim=-1)
+        pulse_log, noise_log = proposal.pulse_log + pulse, proposal.noise_log + noise
+        said = dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
+        return dataclasses.replace(self._believe(said, late[0], beliefs[0]), belief=beliefs[1]) if late else said
+
+    def settle(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
+        """A last correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
+        assert heard is not None
+        proposal, (heard,) = proposal.together("settled", time, heard)
+        assert proposal.belief is not None
+        return self._believe(proposal, _missed(proposal, heard), proposal.belief)
+
+    def _believe(self, proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
+        """Correct both masks by a share of what was missed in every band: nothing to twice as much."""
+        pulse, noise = (
+            spread_to_bins(2.0 * torch.sigmoid(share) * missed, self.mel, self.config.n_fft)
+            for share in belief.chunk(2, dim=-1)
         )
+        pulse_log, noise_log = proposal.pulse_log + pulse, proposal.noise_log + noise
+        return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
+
+    def _backbone(self, conditions: Tensor, time: Time) -> Tensor:
         x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
         for number, block in enumerate(self.blocks):
             x = time.through(number, block, x)
-        out = self.head(self.exit_norm(x))
-        wanted, voiced, width_hz, out = time.together("masks", wanted, excitation.voiced, width_hz, out, axis=1)
-        pulse_log, noise_log = self._analytic_masks(wanted, voiced, width_hz)
-        pulse, angle, noise = out.chunk(3, dim=-1)
-        between = time.through("between", self.subframes, torch.cat([pulse_log + pulse, angle, noise_log + noise], -1))
-        return Masks(*between.chunk(3, dim=-1))
+        out: Tensor = self.head(self.exit_norm(x))
+        return out
+
+
+def _missed(proposal: Proposal, heard: Tensor) -> Tensor:
+    return (proposal.wanted - heard).clamp(-MAX_STEP, MAX_STEP)
 
 
 def _initialise(module: nn.Module) -> None:

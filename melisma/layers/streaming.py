@@ -178,3 +178,4 @@ class Whole:
 
 
 Time = Memory | Whole
+WHOLE = Whole()

@@ -30,6 +30,7 @@ from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.interop import load_checkpoint as load_checkpoint_of_any_kind
 from melisma.layers.mel_projection import natural
 from melisma.losses.spectral import energy_distance, spectral_distance
+from melisma.source import Randomness
 from melisma.training.checkpoint import (
     checkpoint_path,
     latest_checkpoint,
@@ -150,12 +151,10 @@ def loss_terms(generator: Spectral, batch: Batch, recipe: Recipe, rng: np.random
     mel, rate = recipe.generator.mel, recipe.generator.mel.sample_rate
     wanted = natural(batch.features, mel).transpose(1, 2)
     phase = torch.rand(batch.f0_hz.shape[0], 1)
-    excitation = generator.excite(batch.f0_hz, phase)
-    masks = generator.masks(wanted, batch.f0_hz, excitation)
-    audio = generator.render(masks, excitation, generator.noise(batch.f0_hz, None))
+    audio, excitation = generator.sing(wanted, batch.f0_hz, Randomness(initial_phase=phase))
     sizes = rng.choice(recipe.resolutions, recipe.resolutions_a_step, replace=False).tolist()
     if recipe.repulsion > 0:
-        draws = (audio, generator.render(masks, excitation, generator.noise(batch.f0_hz, None)))
+        draws = (audio, generator.sing(wanted, batch.f0_hz, Randomness(initial_phase=phase))[0])
         plain = [energy_distance(draws, batch.reference, n, batch.band_hz, rate, recipe.repulsion) for n in sizes]
     else:
         plain = [spectral_distance(audio, batch.reference, n, batch.band_hz, rate, recipe.hearing) for n in sizes]
