@@ -97,7 +97,7 @@ def projection() -> Choice:
     """How the rounds of mel projection are computed on a CPU."""
     if importlib.util.find_spec("numba") is None:
         return Choice("torch", False, "numba is not installed: pip install numba")
-    return Choice("numba", True, "frames side by side, loops compiled on the first call and kept")
+    return Choice("numba", True, "sixteen frames side by side, compiled on the first call and kept")
 
 
 @lru_cache(maxsize=1)

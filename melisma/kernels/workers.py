@@ -14,11 +14,19 @@ from itertools import pairwise
 import torch
 
 _lock = threading.Lock()
+_gang = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _forget() -> None:
+    global _gang
+    _gang = threading.Lock()
+    _pools.clear()
+
 
 # A child process has none of its parent's threads.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
@@ -59,6 +67,21 @@ def run(tasks: Sequence[Callable[[], None]]) -> None:
         future.exception()  # all end before the first error is raised: they write into the caller's arrays
     for future in waiting:
         future.result()
+
+
+def together(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks that wait for each other, at most as many as torch has threads: all of them at the same time.
+
+    The first one runs in the calling thread. They must not raise: the others would wait for ever.
+    """
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    with _gang:  # two half-started gangs in one pool would wait for each other's threads
+        others = [_pool(torch.get_num_threads()).submit(task) for task in tasks[1:]]
+        tasks[0]()
+        for future in others:
+            future.result()
 
 
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:

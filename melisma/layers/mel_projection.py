@@ -59,10 +59,20 @@ class MelProjection:
         self.wanted = wanted
         self.mel = mel
         self.transform = _Transform(mel.n_fft, mel.hop_length, mel.win_length, mel.pad_mode)
+        self._clips: tuple[Tensor, list[kernel.Clip]] | None = None
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Natural log-mel ``(batch, frames, n_mels)`` of audio ``(batch, frames * hop_length)``."""
-        return mel_of(self.transform.spectrum(audio), self.mel)
+        if not self._fused(audio):
+            return mel_of(self.transform.spectrum(audio), self.mel)
+        clips = [kernel.Clip(*_bands(self.mel), row) for row in audio]
+        self._clips = audio, clips
+        return torch.stack([clip.log_mel() for clip in clips])
+
+    def _fused(self, audio: Tensor) -> bool:
+        low = _LowBand.of(self.mel)
+        smallest = self.mel.n_fft if low is None else self.mel.n_fft // low.factor
+        return kernel.fused(audio) and self.mel.power == 1.0 and kernel.fits(smallest)
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int, low_rounds: int = 0) -> Tensor:
         """Project.
@@ -76,15 +86,28 @@ class MelProjection:
         Returns:
             audio of the same shape.
         """
+        if self._fused(audio):
+            return self._by_kernel(audio, gate, rounds, low_rounds)
         low = _LowBand.of(self.mel) if low_rounds else None
         if low is not None:
             # The inverse is linear: only the change has to go back.
             audio = audio + self.transform.audio(
                 low.change(self.transform.spectrum(audio), self.wanted, gate, low_rounds)
             )
-        if kernel.fused(audio) and self.mel.power == 1.0:
-            return _full_rounds(self.mel).run(audio, self.wanted, gate, rounds, MOMENTUM)
         return _accelerated(lambda ahead: self._round(ahead, gate), audio, rounds, MOMENTUM)
+
+    def _by_kernel(self, audio: Tensor, gate: Tensor, rounds: int, low_rounds: int) -> Tensor:
+        if self._clips is None or self._clips[0] is not audio:
+            self.log_mel(audio)
+        _, clips = self._clips  # type: ignore[misc]
+        self._clips = None  # they go on with what they make
+        given = zip(clips, self.wanted, gate.expand(-1, self.wanted.shape[1], -1), strict=True)
+        return torch.stack(
+            [
+                clip.project(wanted, opened, rounds, MOMENTUM, low_rounds, LOW_BAND_MOMENTUM)
+                for clip, wanted, opened in given
+            ]
+        )
 
     def _round(self, audio: Tensor, gate: Tensor) -> Tensor:
         """One round: spectra, gains, least-squares inverse."""
@@ -172,10 +195,7 @@ class _LowBand:
             step = (target - self._mel_of(low)).clamp(-MAX_STEP, MAX_STEP) * gate
             return transform.audio(low * self._spread(step).exp())
 
-        if kernel.fused(start) and mel.power == 1.0:
-            audio = _low_rounds(self).run(start, target, gate, rounds, LOW_BAND_MOMENTUM)
-        else:
-            audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
+        audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
         change = transform.spectrum(audio - start) * factor
         return F.pad(change[..., : self.bins], (0, spectrum.shape[-1] - self.bins))
 
@@ -197,34 +217,30 @@ class _LowBand:
         return step @ weights
 
 
-def _rounds(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> kernel.Rounds:
-    """The kernel's form of rounds at the sample rate divided by ``factor``."""
+@lru_cache(maxsize=8)
+def _bands(mel: MelContract) -> tuple[kernel.Band, kernel.Band | None]:
+    """The kernel's form of a contract, and of its low band."""
+    with torch.inference_mode(False):
+        like, low = torch.zeros(0), _LowBand.of(mel)
+        filters, spread = filterbank(mel, like), band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+        full = _band(mel, filters, spread, 1)
+        if low is None:
+            return full, None
+        bins = low.bins + 1
+        return full, _band(mel, filters[: low.bands, :bins], spread[: low.bands, :bins], low.factor)
+
+
+def _band(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> kernel.Band:
     n_fft, hop_length = mel.n_fft // factor, mel.hop_length // factor
-    return kernel.Rounds(
-        hop_length=hop_length,
-        window=centred_hann(mel.win_length // factor, n_fft, filters),
-        left=odd_split(n_fft - hop_length)[0],
-        reflected=mel.pad_mode == "reflect",
-        filters=filters.T.contiguous(),
-        spread=kernel.neighbours(spread),
+    return kernel.Band(
+        hop_length,
+        centred_hann(mel.win_length // factor, n_fft, filters).numpy(),
+        odd_split(n_fft - hop_length)[0],
+        mel.pad_mode == "reflect",
+        *kernel.readings(filters),
+        *kernel.neighbours(spread),
         scale=float(factor),
         epsilon=max(mel.magnitude_epsilon, 1e-14),
         floor=mel.floor,
         largest=MAX_STEP,
     )
-
-
-@lru_cache(maxsize=8)
-def _full_rounds(mel: MelContract) -> kernel.Rounds:
-    with torch.inference_mode(False):
-        like = torch.zeros(0)
-        spread = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
-        return _rounds(mel, filterbank(mel, like)[:, : _heard_bins(mel)], spread, 1)
-
-
-@lru_cache(maxsize=8)
-def _low_rounds(low: _LowBand) -> kernel.Rounds:
-    with torch.inference_mode(False):
-        like, bins = torch.zeros(0), low.bins + 1
-        spread = band_to_bin_weights(low.mel, low.mel.n_fft, like.device, like.dtype)[: low.bands, :bins]
-        return _rounds(low.mel, filterbank(low.mel, like)[: low.bands, :bins], spread, low.factor)
