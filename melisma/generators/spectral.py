@@ -8,20 +8,25 @@ projection then brings the result onto the mel.
 """
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import flat_mel, local_power, natural
+from melisma.audio.mel_bands import flat_mel, local_power, natural, noise_share
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
+from melisma.generators.spectral_fast import packed, sing
+from melisma.generators.spectral_parts import Excitation, Masks
+from melisma.generators.spectral_step import step
+from melisma.kernels import projection as kernel
+from melisma.kernels import workers
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Unframing
-from melisma.layers.mel_projection import MelProjection, mel_of
+from melisma.layers.mel_projection import MelProjection, mel_of, mel_of_padded
 from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
     GATE_SMOOTHING_FRAMES,
@@ -102,36 +107,6 @@ class SpectralConfig(AnalyticConfig):
     blocks: int = 8
     expansion: int = 3
     kernel_size: int = 7
-
-
-@dataclass(frozen=True)
-class Excitation:
-    """What the masks filter, and what the mel of the pulse train looks like.
-
-    Attributes:
-        pulses: complex ``(batch, mask_frames, bins)``.
-        pulse_mel: natural log-mel of the pulse train relative to that of unit white noise, ``(batch, frames, n_mels)``.
-        voiced: ``(batch, frames)``, 1 where F0 is given.
-    """
-
-    pulses: Tensor
-    pulse_mel: Tensor
-    voiced: Tensor
-
-
-@dataclass(frozen=True)
-class Masks:
-    """Filters of the two priors, each ``(batch, mask_frames, bins)``.
-
-    Attributes:
-        pulse_log: natural log magnitude on the pulse train.
-        pulse_angle: phase in radians, or None for zero phase.
-        noise_log: natural log magnitude on the noise.
-    """
-
-    pulse_log: Tensor
-    pulse_angle: Tensor | None
-    noise_log: Tensor
 
 
 class Analytic(nn.Module):
@@ -237,10 +212,22 @@ class Analytic(nn.Module):
         """
         wanted = natural(features, self.mel).transpose(1, 2)
         randomness = randomness or Randomness()
-        excitation = self.excite(f0_hz, randomness.initial_phase)
-        masks = self.masks(wanted, f0_hz, excitation)
-        audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
-        return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
+        fast = self._fast(features)
+        with workers.ours() if fast else nullcontext():
+            train = self.train_layer(f0_hz, randomness.initial_phase)
+            excitation = Excitation(train.new_zeros(0), self.pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
+            if fast:
+                audio = sing(self, wanted, f0_hz, excitation, train, self.drawn(f0_hz, randomness.noise))
+            else:
+                excitation = dataclasses.replace(excitation, pulses=self.mask_framing(train))
+                masks = self.masks(wanted, f0_hz, excitation)
+                audio = self.render(masks, excitation, self.noise(f0_hz, randomness.noise))
+            return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
+
+    def _fast(self, features: Tensor) -> bool:
+        """Whether the kernels can make this."""
+        learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
+        return kernel.fused(features) and kernel.fits(self.config.n_fft) and not learning
 
     def step(
         self,
@@ -255,29 +242,13 @@ class Analytic(nn.Module):
 
         Arguments and result as of :meth:`melisma.generators.nsf_hifigan.NsfHifigan.step`.
         """
-        memory, randomness = Memory(state, last), randomness or Randomness()
-        memory.count("frames", features.shape[-1])
-        wanted = natural(features, self.mel).transpose(1, 2)
-        train = memory.through("train", self.train_layer, f0_hz, randomness.initial_phase)
-        pulse_mel = self._pulse_mel(train, memory)
-        wanted, f0_hz, pulse_mel = memory.together("frames", wanted, f0_hz, pulse_mel, axis=1)
-        excitation = Excitation(train.new_zeros(0), pulse_mel, (f0_hz > 0).to(wanted.dtype))
-        masks = self.masks(wanted, f0_hz, excitation, memory.at("masks"))
-        # Spectra wait as samples until there are masks for them, and masks until there are spectra.
-        ready = memory.waiting("masks", masks.pulse_log, axis=1)
-        pulses = memory.through("pulses", self.mask_framing, train, ready)
-        noise = memory.through("noise", self.mask_framing, self._drawn(features, randomness.noise), pulses.shape[1])
-        parts = [masks.pulse_log, masks.noise_log, *([] if masks.pulse_angle is None else [masks.pulse_angle])]
-        pulse_log, noise_log, *angle = memory.first("masks", pulses.shape[1], *parts, axis=1)
-        masks = Masks(pulse_log, angle[0] if angle else None, noise_log)
-        audio = self.render(masks, dataclasses.replace(excitation, pulses=pulses), noise, memory)
-        return audio.unsqueeze(1), memory.state
+        return step(self, features, f0_hz, Memory(state, last), randomness or Randomness())
 
     def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
         """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
-        return self.mask_framing(self._drawn(f0_hz, noise))
+        return self.mask_framing(self.drawn(f0_hz, noise))
 
-    def _drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
+    def drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
         """White noise ``(batch, samples)`` for so many frames (the last axis)."""
         if noise is None:
             return torch.randn(frames.shape[0], frames.shape[-1] * self.hop_length, device=frames.device)
@@ -286,10 +257,12 @@ class Analytic(nn.Module):
     def excite(self, f0_hz: Tensor, initial_phase: Tensor | None = None) -> Excitation:
         """Pulse train of an F0 curve ``(batch, frames)`` in both transforms."""
         train = self.train_layer(f0_hz, initial_phase)
-        return Excitation(self.mask_framing(train), self._pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
+        return Excitation(self.mask_framing(train), self.pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
 
-    def _pulse_mel(self, train: Tensor, time: Time) -> Tensor:
-        relative = mel_of(time.through("mel_framing", self.mel_framing, train), self.mel)
+    def pulse_mel(self, train: Tensor, time: Time) -> Tensor:
+        relative = mel_of_padded(train, self.mel) if time is WHOLE else None
+        if relative is None:
+            relative = mel_of(time.through("mel_framing", self.mel_framing, train), self.mel)
         relative = (relative - flat_mel(self.mel, train)).clamp(min=NO_PULSES)
         return time.through("late", Delay(self.late_frames, NO_PULSES), relative) if self.config.causal else relative
 
@@ -302,9 +275,13 @@ class Analytic(nn.Module):
         wanted, voiced, width_hz = time.together("envelope", wanted, excitation.voiced, width_hz, axis=1)
         return self._analytic_masks(wanted, voiced, width_hz)
 
+    def corrections(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Tensor:
+        """What is added to the analytic masks, ``(batch, frames, subframes * 3 * bins)``: here nothing."""
+        return wanted.new_zeros(*wanted.shape[:2], self.config.subframes * 3 * (self.config.n_fft // 2 + 1))
+
     def _analytic_masks(self, wanted: Tensor, voiced: Tensor, width_hz: Tensor) -> Masks:
         envelope = self.envelope(wanted, width_hz).repeat_interleave(self.config.subframes, dim=1)
-        share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
+        share = noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = voiced.repeat_interleave(self.config.subframes, dim=1).unsqueeze(-1)
         return Masks(
             pulse_log=envelope + 0.5 * torch.log1p(-share.square()),
@@ -413,19 +390,27 @@ class Spectral(Analytic):
     def masks(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Masks:
         """The analytic masks plus what the backbone says; see :meth:`Analytic.masks`."""
         width_hz = self.width_hz(wanted, f0_hz, excitation.pulse_mel, time)
-        pitch = torch.log2(f0_hz.clamp(min=20.0) / 220.0) * excitation.voiced
-        conditions = torch.cat(
-            [(wanted + 5.0) / 2.0, excitation.pulse_mel, torch.stack([pitch, excitation.voiced], dim=-1)], dim=-1
-        )
-        x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
-        for number, block in enumerate(self.blocks):
-            x = time.through(number, block, x)
-        out = self.head(self.exit_norm(x))
+        out = self.corrections(wanted, f0_hz, excitation, time)
         wanted, voiced, width_hz, out = time.together("masks", wanted, excitation.voiced, width_hz, out, axis=1)
         start = self._analytic_masks(wanted, voiced, width_hz)
         out = out.reshape(*out.shape[:2], self.config.subframes, 3, self.bins).flatten(1, 2)
         pulse, angle, noise = out.unbind(2)
         return Masks(start.pulse_log + pulse, angle, start.noise_log + noise)
+
+    def corrections(self, wanted: Tensor, f0_hz: Tensor, excitation: Excitation, time: Time = WHOLE) -> Tensor:
+        """What the backbone says, ``(batch, frames, subframes * 3 * bins)``."""
+        pitch = torch.log2(f0_hz.clamp(min=20.0) / 220.0) * excitation.voiced
+        conditions = torch.cat(
+            [(wanted + 5.0) / 2.0, excitation.pulse_mel, torch.stack([pitch, excitation.voiced], dim=-1)], dim=-1
+        )
+        fast = packed(self, conditions) if time is WHOLE else None
+        if fast is not None:
+            return fast(conditions)
+        x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
+        for number, block in enumerate(self.blocks):
+            x = time.through(number, block, x)
+        out: Tensor = self.head(self.exit_norm(x))
+        return out
 
 
 def _initialise(module: nn.Module) -> None:
@@ -433,15 +418,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-@lru_cache(maxsize=8)
-def _noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Share of the amplitude that is noise in voiced frames, ``(bins,)``: -30 dB low, half the power from 8 kHz."""
-    hz = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
-    decibel = np.interp(hz, [0.0, 1000.0, 4000.0, 8000.0], [-30.0, -25.0, -12.0, -3.0])
-    with torch.inference_mode(False):
-        return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
 
 
 def analytic(mel: MelContract) -> Analytic:

@@ -101,6 +101,14 @@ def projection() -> Choice:
 
 
 @lru_cache(maxsize=1)
+def excitation() -> Choice:
+    """How pulse trains and counted noise are made on a CPU."""
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, "one pass, compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
 def gpu_snake() -> Choice:
     """How it is computed on a CUDA device."""
     if not torch.cuda.is_available():
@@ -127,6 +135,7 @@ def choices() -> dict[str, Choice]:
         "convolutions": convolutions(),
         "snake": snake(),
         "mel projection": projection(),
+        "pulses and noise": excitation(),
         "snake on a GPU": gpu_snake(),
         "precision auto": bfloat16(),
     }

@@ -4,7 +4,7 @@ A loop over sixteen neighbours becomes vector code only where the compiler can p
 overlap, and in an FFT it cannot. So rows are loaded, computed with and stored as values of a type of their own, which
 LLVM maps to whatever the machine has: one register of AVX-512, two of AVX2, four of NEON.
 
-``lanes`` values know ``+ - *`` with each other and with float32 scalars. An array of lanes is a float32 array
+``lanes`` values know ``+ - * /`` with each other and with float32 scalars. An array of lanes is a float32 array
 ``(rows, 16)``. The barrier at the end lets workers wait for each other without the GIL.
 """
 
@@ -84,7 +84,12 @@ def _arithmetic(operation: Any, name: str) -> None:
         lower_builtin(operation, *pair)(lowered)
 
 
-for _operation, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+for _operation, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
     _arithmetic(_operation, _name)
 
 
@@ -150,6 +155,43 @@ def root(typing: Any, value: Any) -> Any:
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), args)
 
     return lanes(lanes), lowered
+
+
+@intrinsic
+def whole_below(typing: Any, value: Any) -> Any:
+    """The largest whole number that is not above."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.floor.v{LANES}f32"), args)
+
+    return lanes(lanes), lowered
+
+
+@intrinsic
+def where_less(typing: Any, value: Any, limit: Any, then: Any, otherwise: Any) -> Any:
+    """``then`` in the lanes whose value is below a scalar, ``otherwise`` in the others."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        is_less = builder.fcmp_ordered("<", args[0], _spread(builder, args[1]))
+        return builder.select(is_less, args[2], args[3])
+
+    return lanes(lanes, types.float32, lanes, lanes), lowered
+
+
+@intrinsic
+def sum_of(typing: Any, value: Any) -> Any:
+    """The sum of all lanes, always in the same order."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            order = [*range(width, 2 * width), *range(LANES - width)]
+            value = builder.fadd(value, builder.shuffle_vector(value, value, ir.Constant(_WORDS, order)))
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(lanes), lowered
 
 
 def _words(value: int) -> Any:
@@ -251,7 +293,12 @@ def exponential(value):  # type: ignore[no-untyped-def]
 @inner
 def sine_and_cosine(angle):  # type: ignore[no-untyped-def]
     """Of an angle in radians, both to 3e-7 as far as its cycles fit single precision."""
-    cycles = angle * _TWO_PI
+    return sine_and_cosine_of_cycles(angle * _TWO_PI)
+
+
+@inner
+def sine_and_cosine_of_cycles(cycles):  # type: ignore[no-untyped-def]
+    """The same of an angle in cycles."""
     r = cycles - ((cycles + _ROUND) - _ROUND)
     q = r * r
     sine = _SIN[0] + q * (_SIN[1] + q * (_SIN[2] + q * (_SIN[3] + q * (_SIN[4] + q * (_SIN[5] + q * _SIN[6])))))

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES, choice, workers
+from melisma.kernels import choice, workers
+from melisma.kernels.grid import Grid, Signal, Transform, fits
+
+__all__ = ["Band", "Clip", "fits", "fused", "local_mean", "neighbours", "readings"]
 
 _LEAST_FRAMES = 64  # for a worker of its own
-_LEAST_SLOTS = 4  # likewise
 
 
 def fused(audio: Tensor) -> bool:
@@ -33,20 +35,11 @@ def fused(audio: Tensor) -> bool:
     )
 
 
-def fits(n_fft: int) -> bool:
-    """Whether frames of this length can be transformed here: powers of two."""
-    return n_fft >= 16 and n_fft & (n_fft - 1) == 0
-
-
 @dataclass(frozen=True, eq=False)
-class Band:
-    """A transform and its mel, at the full rate or for the lowest bins at a fraction of it.
+class Band(Transform):
+    """A transform with its mel, at the full rate or for the lowest bins at a fraction of it.
 
     Attributes:
-        hop_length: samples a frame.
-        window: ``(n_fft,)`` float32, of both directions; ``n_fft`` is a multiple of the hop.
-        left: samples before the first frame's own, of ``n_fft - hop_length``.
-        reflected: whether the signal is continued by its mirror image beyond its ends, else by zeros.
         reads: first bin and number of bins that a mel band reads, int64 ``(bands, 2)``.
         filters: their weights, one band after the other.
         lower: the lower of the two mel bands that a bin's gain reads, int64 ``(bins,)``.
@@ -57,10 +50,6 @@ class Band:
         largest: step of a round, nepers.
     """
 
-    hop_length: int
-    window: np.ndarray
-    left: int
-    reflected: bool
     reads: np.ndarray
     filters: np.ndarray
     lower: np.ndarray
@@ -69,18 +58,6 @@ class Band:
     epsilon: float
     floor: float
     largest: float
-
-    @property
-    def n_fft(self) -> int:
-        """Samples of a frame."""
-        return int(self.window.size)
-
-    @property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """What the kernels need of the transform."""
-        from melisma.kernels import fft_numba
-
-        return (self.window, *fft_numba.tables(self.n_fft))
 
     @property
     def mel(self) -> tuple[Any, ...]:
@@ -122,10 +99,11 @@ class Clip:
     def __init__(self, full: Band, low: Band | None, audio: Tensor) -> None:
         self._full, self._low = full, low
         frames = audio.shape[0] // full.hop_length
-        self._grid = _Grid(frames, full.n_fft // full.hop_length - 1)
-        self._signal = _Signal(full, self._grid)
+        self._grid = Grid(frames, full.shared_hops)
+        self._signal = Signal(full, self._grid)
         self._signal.fill(audio)
-        self._low_signal = _Signal(full if low is None else low, self._grid)
+        self._small = full if low is None else low
+        self._low_signal = Signal(self._small, self._grid)
 
     def log_mel(self) -> Tensor:
         """Natural log-mel ``(frames, bands)`` of the clip as it is; also takes its low band out for later."""
@@ -134,7 +112,7 @@ class Clip:
         hops = (full.hop_length, 0 if low is None else low.hop_length)
         scale = 1.0 if low is None else 2.0 / low.n_fft * low.n_fft / full.n_fft
         given = (self._signal.samples, grid.live(scale), out)
-        target = (small.band.tables, small.samples, small.sums(), small.density)
+        target = (self._small.tables, small.samples, small.sums(), small.density)
         grid.run(_numba().measure, hops, full.tables, full.mel, given, target)
         small.close()
         return grid.rows(out)
@@ -159,15 +137,16 @@ class Clip:
         if low_rounds and self._low is not None:
             small = self._low_signal
             start = small.samples.copy()
-            small.project(self._grid.slotwise(wanted[:, : len(self._low.reads)]), opened, low_rounds, low_momentum)
+            target = self._grid.slotwise(wanted[:, : len(self._low.reads)])
+            _project(small, self._low, target, opened, low_rounds, low_momentum)
             self._lift(small.samples - start)
         if rounds:
-            self._signal.project(self._grid.slotwise(wanted), opened, rounds, momentum)
+            _project(self._signal, self._full, self._grid.slotwise(wanted), opened, rounds, momentum)
         return self._signal.audio()
 
     def _lift(self, change: np.ndarray) -> None:
-        full, low, grid = self._full, self._low_signal.band, self._grid
-        low_change = _Signal(low, grid, change)
+        full, low, grid = self._full, self._small, self._grid
+        low_change = Signal(low, grid, change)
         low_change.close()
         signal = self._signal
         given = (signal.samples, grid.live(2.0 / low.n_fft), signal.sums(), signal.density)
@@ -176,108 +155,15 @@ class Clip:
         signal.close()
 
 
-class _Grid:
-    """How the frames of a clip are spread over lanes and workers.
-
-    Lane ``l`` has the frames from ``l * slots`` on. A worker needs as many slots as frames overlap, or its ends would
-    reach past its neighbours.
-    """
-
-    def __init__(self, frames: int, shared_hops: int) -> None:
-        self.frames, self.shared_hops = frames, shared_hops
-        self.slots = max(-(-frames // LANES), shared_hops + 1)
-        count = max(1, min(torch.get_num_threads(), self.slots // max(_LEAST_SLOTS, shared_hops)))
-        self.edges = np.array([self.slots * part // count for part in range(count + 1)])
-
-    def run(self, kernel: Any, *arguments: Any) -> None:
-        """A kernel on all workers."""
-        counter = np.zeros(1, np.int64)
-        count = len(self.edges) - 1
-        workers.together([partial(kernel, worker, self.edges, counter, *arguments) for worker in range(count)])
-
-    def empty(self, rows: int) -> np.ndarray:
-        """Room for rows of lanes, where vectors start at cache lines."""
-        return torch.empty(rows, LANES).numpy()
-
-    def live(self, value: float) -> np.ndarray:
-        """A value in frames of the clip, 0 in those that only fill the lanes: ``(slots, 16)``."""
-        return self.slotwise(torch.full((self.frames, 1), value))
-
-    def slotwise(self, values: Tensor) -> np.ndarray:
-        """``(frames, rows)`` -> ``(slots * rows, 16)``, zeros beyond the last frame."""
-        padded = torch.nn.functional.pad(values, (0, 0, 0, self.slots * LANES - self.frames))
-        return padded.reshape(LANES, -1).t().contiguous().numpy()
-
-    def rows(self, values: np.ndarray) -> Tensor:
-        """The inverse of :meth:`slotwise`."""
-        flat = torch.from_numpy(values).t().reshape(LANES * self.slots, -1)
-        return flat[: self.frames]
-
-
-class _Signal:
-    """A signal in lanes: the samples that a grid's frames reach over, padding included."""
-
-    def __init__(self, band: Band, grid: _Grid, samples: np.ndarray | None = None) -> None:
-        self.band, self.grid = band, grid
-        self.shared = grid.shared_hops * band.hop_length
-        self.lane_rows = grid.slots * band.hop_length
-        self.count = grid.frames * band.hop_length
-        self.samples = grid.empty(self.lane_rows + self.shared) if samples is None else samples
-
-    def fill(self, audio: Tensor) -> None:
-        """Take ``(samples,)``."""
-        whole = audio.new_zeros(LANES * self.lane_rows + self.shared)
-        whole[self.band.left : self.band.left + self.count] = audio
-        self.samples = self._in_lanes(whole)
-        self.close()
-
-    def audio(self) -> Tensor:
-        """Back to ``(samples,)``."""
-        rows, left = self.lane_rows, self.band.left
-        lanes = torch.from_numpy(self.samples)
-        whole = torch.cat([lanes[:rows].t().reshape(-1), lanes[rows:, -1]])
-        return whole[left : left + self.count]
-
-    def _in_lanes(self, whole: Tensor) -> np.ndarray:
-        return whole.unfold(0, self.lane_rows + self.shared, self.lane_rows).t().contiguous().numpy()
-
-    @property
-    def density(self) -> np.ndarray:
-        """One over the sum of the squared windows."""
-        key = (self.grid.frames, self.grid.slots, self.band.hop_length)
-        return _density(*key, self.band.window.tobytes())
-
-    def sums(self) -> tuple[np.ndarray, np.ndarray]:
-        """Room for every worker's sums of frames, and for what waits to be added to them."""
-        count = len(self.grid.edges) - 1
-        heads = self.grid.empty(count * self.grid.shared_hops * self.shared)
-        return self.grid.empty(self.lane_rows + count * self.shared), heads.reshape(count, -1, LANES)
-
-    def close(self) -> None:
-        """Continue the signal beyond its ends, and repeat every lane's first hops behind the one before."""
-        band = self.band
-        _numba().close(self.samples, self.lane_rows, self.shared, band.left, self.count, band.reflected)
-
-    def project(self, wanted: np.ndarray, gate: np.ndarray, rounds: int, momentum: float) -> None:
-        """Rounds; ``wanted`` and ``gate`` slot by slot."""
-        band, grid = self.band, self.grid
-        ahead = torch.from_numpy(self.samples).clone().numpy()
-        shape = (band.hop_length, band.left, self.count, band.reflected, rounds, np.float32(momentum))
-        scale, epsilon, floor, reads, filters = band.mel
-        mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
-        given = (wanted, gate, grid.live(2.0 / band.n_fft))
-        grid.run(_numba().project, shape, band.tables, mel, given, (self.samples, ahead, self.sums(), self.density))
-
-
-@lru_cache(maxsize=8)
-def _density(frames: int, slots: int, hop_length: int, window: bytes) -> np.ndarray:
-    squares = torch.frombuffer(bytearray(window), dtype=torch.float32).square().reshape(-1, hop_length)
-    overlaps = squares.shape[0]
-    total = torch.zeros(LANES * slots + overlaps - 1, hop_length)
-    for k in range(overlaps):
-        total[k : k + frames] += squares[k]
-    flat = total.clamp_(min=1e-3).reciprocal_().reshape(-1)
-    return flat.unfold(0, (slots + overlaps - 1) * hop_length, slots * hop_length).t().contiguous().numpy()
+def _project(signal: Signal, band: Band, wanted: np.ndarray, gate: np.ndarray, rounds: int, momentum: float) -> None:
+    """Rounds; ``wanted`` and ``gate`` slot by slot."""
+    grid = signal.grid
+    ahead = torch.from_numpy(signal.samples).clone().numpy()
+    shape = (band.hop_length, band.left, signal.count, band.reflected, rounds, np.float32(momentum))
+    scale, epsilon, floor, reads, filters = band.mel
+    mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
+    given = (wanted, gate, grid.live(2.0 / band.n_fft))
+    grid.run(_numba().project, shape, band.tables, mel, given, (signal.samples, ahead, signal.sums(), signal.density))
 
 
 @lru_cache(maxsize=1)

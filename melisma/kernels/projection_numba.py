@@ -1,14 +1,13 @@
-"""Rounds of mel projection, sixteen stretches of a clip side by side; see :mod:`melisma.kernels.projection`.
+"""Rounds of mel projection on signals in lanes; see :mod:`melisma.kernels.projection`.
 
-A signal is ``((slots + overlaps - 1) * hop, 16)``: lane ``l`` holds the hops from ``l * slots`` on, as many as its
-``slots`` frames reach over, so its last ``overlaps - 1`` hops are also the first of the next lane. A frame of every
-lane makes a slot; workers share the slots, and meet between the steps of a round.
+Workers share the slots (a slot is a frame of every lane), and meet between the steps of a round.
 """
 
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import ends, forward, inverse, merge, merge_ends, split
+from melisma.kernels.fft_numba import ends, inverse, merge, merge_ends, split
+from melisma.kernels.grid_numba import add_frames, close_ends, finish_heads, summed_rows, transformed
 from melisma.kernels.lanes_numba import (
     compiled,
     everywhere,
@@ -17,8 +16,6 @@ from melisma.kernels.lanes_numba import (
     load,
     logarithm,
     meet,
-    one_down,
-    one_up,
     root,
     smaller,
     store,
@@ -26,37 +23,6 @@ from melisma.kernels.lanes_numba import (
 
 _ZERO, _ONE, _QUARTER = np.float32(0.0), np.float32(1.0), np.float32(0.25)
 _EXP = tuple(np.float32(1 / value) for value in range(1, 9))
-
-
-@inner
-def _transformed(signal, first, window, re, im, twiddles):  # type: ignore[no-untyped-def]
-    """Window and transform the frames whose first sample is the row ``first``."""
-    for n in range(re.shape[0]):
-        store(re, n, load(signal, first + 2 * n) * window[2 * n])
-        store(im, n, load(signal, first + 2 * n + 1) * window[2 * n + 1])
-    forward(re, im, twiddles)
-
-
-@inner
-def _add_frames(re, im, window, share, hop, total, head, slot):  # type: ignore[no-untyped-def]
-    """Window the frames of a worker's slot and add them to its sums.
-
-    The first hops of a worker also belong to frames of the one before, which come first: a sum goes over its frames in
-    their order, so that it is the same to the last digit however a clip is cut. What falls there waits in ``head``.
-    """
-    n_fft = 2 * re.shape[0]
-    shared, first = n_fft - hop, slot * hop
-    waits = max(0, shared - first)
-    for n in range(0, waits, 2):
-        store(head, slot * shared + n, load(re, n // 2))
-        store(head, slot * shared + n + 1, load(im, n // 2))
-    for n in range(waits, shared, 2):
-        row = first + n
-        store(total, row, load(total, row) + load(re, n // 2) * (share * window[n]))
-        store(total, row + 1, load(total, row + 1) + load(im, n // 2) * (share * window[n + 1]))
-    for n in range(shared, n_fft, 2):  # nothing stands there yet
-        store(total, first + n, load(re, n // 2) * (share * window[n]))
-        store(total, first + n + 1, load(im, n // 2) * (share * window[n + 1]))
 
 
 @inner
@@ -114,54 +80,6 @@ def _amplify(re, im, position, turn, step, lower, weights):  # type: ignore[no-u
         merge(re, im, k, position, turn, xr * x, xi * x, yr * y, yi * y)
 
 
-@inner
-def _finish_heads(worker, edges, hop, window, live, total, heads):  # type: ignore[no-untyped-def]
-    """Sum the first rows of a worker: frames of the worker before it, or of the lane before, and then its own."""
-    shared, first = window.size - hop, edges[worker]
-    before = (worker - 1) % (edges.size - 1)
-    start, tail = first * hop + worker * shared, edges[before + 1] * hop + before * shared
-    head = heads[worker]
-    for row in range(shared):
-        value = load(total, tail + row)
-        if worker == 0:
-            value = one_up(value)
-        for i in range(row // hop + 1):
-            n = row - i * hop
-            value = value + load(head, i * shared + n) * (load(live, first + i) * window[n])
-        store(total, start + row, value)
-
-
-@inner
-def _rows(worker, edges, hop, shared):  # type: ignore[no-untyped-def]
-    """How many rows a worker sums; the last one also those behind its last hop, which are right in the last lane."""
-    own = (edges[worker + 1] - edges[worker]) * hop
-    return own + shared if worker == edges.size - 2 else own
-
-
-@inner
-def _close(signal, rows, hop_rows, left, samples, reflected):  # type: ignore[no-untyped-def]
-    """Continue a signal beyond its ends, and repeat the next lane's first hops behind each lane.
-
-    Args:
-        signal: of which every lane's first ``rows`` rows are right, and all of the last one's.
-        rows: ``slots * hop``.
-        hop_rows: ``(overlaps - 1) * hop``, what the lanes share.
-        left: rows before the first sample.
-        samples: of the clip.
-        reflected: whether by its mirror image, else by zeros.
-    """
-    right = hop_rows - left
-    mirrored = reflected and max(left, right) < samples
-    for i in range(left):
-        signal[i, 0] = signal[2 * left - i, 0] if mirrored else _ZERO
-    for i in range(right):
-        to, source = left + samples + i, left + samples - 2 - i
-        lane, other = min(to // rows, LANES - 1), min(max(source, 0) // rows, LANES - 1)
-        signal[to - lane * rows, lane] = signal[source - other * rows, other] if mirrored else _ZERO
-    for i in range(hop_rows):
-        store(signal, rows + i, one_down(load(signal, i), load(signal, rows + i)))
-
-
 @compiled
 def project(worker, edges, counter, shape, tables, mel, given, work):  # type: ignore[no-untyped-def]
     """A worker's part of all rounds.
@@ -195,7 +113,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
     for number in range(rounds):
         share = momentum if number > 0 else _ZERO
         for t in range(first, stop):
-            _transformed(ahead, t * hop, window, re, im, twiddles)
+            transformed(ahead, t * hop, window, re, im, twiddles)
             _sizes(re, im, position, turn, scale, epsilon, magnitude)
             _log_mel(magnitude, reads, filters, floor, step, 0)
             opened = load(gate, t)
@@ -204,11 +122,11 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
                 store(step, b, smaller(larger(change, -largest), largest) * opened)
             _amplify(re, im, position, turn, step, lower, weights)
             inverse(re, im, twiddles)
-            _add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)
+            add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)
         arrivals += workers
         meet(counter, arrivals)
-        _finish_heads(worker, edges, hop, window, live, total, heads)
-        for row in range(_rows(worker, edges, hop, shared)):
+        finish_heads(worker, edges, hop, window, live, total, heads)
+        for row in range(summed_rows(worker, edges, hop, shared)):
             at = first * hop + row
             new = load(own, row) * load(density, at)
             store(ahead, at, new + (new - load(audio, at)) * share)
@@ -216,7 +134,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
         arrivals += workers
         meet(counter, arrivals)
         if worker == 0:
-            _close(ahead, slots * hop, shared, left, samples, reflected)
+            close_ends(ahead, slots * hop, shared, left, samples, reflected)
         arrivals += workers
         meet(counter, arrivals)
 
@@ -246,7 +164,7 @@ def measure(worker, edges, counter, shape, tables, mel, given, low):  # type: ig
     shared = 2 * small - low_hop
     own = total[first * low_hop + worker * shared :]
     for t in range(first, stop):
-        _transformed(signal, t * hop, window, re, im, twiddles)
+        transformed(signal, t * hop, window, re, im, twiddles)
         _sizes(re, im, position, turn, scale, epsilon, magnitude)
         _log_mel(magnitude, reads, filters, floor, out, t * bands)
         if low_hop == 0:
@@ -257,12 +175,12 @@ def measure(worker, edges, counter, shape, tables, mel, given, low):  # type: ig
             yr, yi, _, _ = split(re, im, small - k, position, turn)
             merge(low_re, low_im, k, low_position, low_turn, xr, xi, yr, yi)
         inverse(low_re, low_im, low_twiddles)
-        _add_frames(low_re, low_im, low_window, load(live, t), low_hop, own, heads[worker], t - first)
+        add_frames(low_re, low_im, low_window, load(live, t), low_hop, own, heads[worker], t - first)
     if low_hop == 0:
         return
     meet(counter, workers)
-    _finish_heads(worker, edges, low_hop, low_window, live, total, heads)
-    for row in range(_rows(worker, edges, low_hop, shared)):
+    finish_heads(worker, edges, low_hop, low_window, live, total, heads)
+    for row in range(summed_rows(worker, edges, low_hop, shared)):
         at = first * low_hop + row
         store(low_signal, at, load(own, row) * load(density, at))
 
@@ -290,7 +208,7 @@ def lift(worker, edges, counter, shape, tables, given, low):  # type: ignore[no-
     shared = 2 * half - hop
     own = total[first * hop + worker * shared :]
     for t in range(first, stop):
-        _transformed(low_change, t * low_hop, low_window, low_re, low_im, low_twiddles)
+        transformed(low_change, t * low_hop, low_window, low_re, low_im, low_twiddles)
         merge_ends(re, im, position, ends(low_re, low_im, low_position)[0], nothing)
         for k in range(1, half // 2 + 1):
             if k < small // 2 + 1:
@@ -301,18 +219,12 @@ def lift(worker, edges, counter, shape, tables, given, low):  # type: ignore[no-
                 xr, xi = nothing, nothing
             merge(re, im, k, position, turn, xr, xi, nothing, nothing)
         inverse(re, im, twiddles)
-        _add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)
+        add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)
     meet(counter, workers)
-    _finish_heads(worker, edges, hop, window, live, total, heads)
-    for row in range(_rows(worker, edges, hop, shared)):
+    finish_heads(worker, edges, hop, window, live, total, heads)
+    for row in range(summed_rows(worker, edges, hop, shared)):
         at = first * hop + row
         store(signal, at, load(signal, at) + load(own, row) * load(density, at))
-
-
-@compiled
-def close(signal, rows, hop_rows, left, samples, reflected):  # type: ignore[no-untyped-def]
-    """:func:`_close`, called from outside."""
-    _close(signal, rows, hop_rows, left, samples, reflected)
 
 
 @compiled

@@ -4,6 +4,7 @@ One round measures the log-mel of the audio, spreads the difference over the FFT
 it may do so is said by a gate (:mod:`melisma.layers.pitch_gate`).
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,20 @@ def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
     return natural(compress(magnitude @ weights.T, mel), mel)
 
 
+def mel_of_padded(audio: Tensor, mel: MelContract) -> Tensor | None:
+    """Natural log-mel ``(batch, frames, n_mels)`` of a signal between zeros, by the kernel; None where it cannot."""
+    if not _fused(audio, mel):
+        return None
+    band = dataclasses.replace(_bands(mel)[0], reflected=False)
+    return torch.stack([kernel.Clip(band, None, row).log_mel() for row in audio])
+
+
+def _fused(audio: Tensor, mel: MelContract) -> bool:
+    low = _LowBand.of(mel)
+    smallest = mel.n_fft if low is None else mel.n_fft // low.factor
+    return kernel.fused(audio) and mel.power == 1.0 and kernel.fits(smallest)
+
+
 @lru_cache(maxsize=16)
 def _heard_bins(mel: MelContract) -> int:
     """Bins up to the last one that any filter hears; nothing above needs to be computed."""
@@ -63,16 +78,11 @@ class MelProjection:
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Natural log-mel ``(batch, frames, n_mels)`` of audio ``(batch, frames * hop_length)``."""
-        if not self._fused(audio):
+        if not _fused(audio, self.mel):
             return mel_of(self.transform.spectrum(audio), self.mel)
         clips = [kernel.Clip(*_bands(self.mel), row) for row in audio]
         self._clips = audio, clips
         return torch.stack([clip.log_mel() for clip in clips])
-
-    def _fused(self, audio: Tensor) -> bool:
-        low = _LowBand.of(self.mel)
-        smallest = self.mel.n_fft if low is None else self.mel.n_fft // low.factor
-        return kernel.fused(audio) and self.mel.power == 1.0 and kernel.fits(smallest)
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int, low_rounds: int = 0) -> Tensor:
         """Project.
@@ -86,7 +96,7 @@ class MelProjection:
         Returns:
             audio of the same shape.
         """
-        if self._fused(audio):
+        if _fused(audio, self.mel):
             return self._by_kernel(audio, gate, rounds, low_rounds)
         low = _LowBand.of(self.mel) if low_rounds else None
         if low is not None:
