@@ -102,7 +102,7 @@ def projection() -> Choice:
 
 @lru_cache(maxsize=1)
 def excitation() -> Choice:
-    """How pulse trains and counted noise are made on a CPU."""
+    """How pulse trains and counted noise are made, and recordings read through a warp, on a CPU."""
     if importlib.util.find_spec("numba") is None:
         return Choice("torch", False, "numba is not installed: pip install numba")
     return Choice("numba", True, "one pass, compiled on the first call and kept")
@@ -135,7 +135,7 @@ def choices() -> dict[str, Choice]:
         "convolutions": convolutions(),
         "snake": snake(),
         "mel projection": projection(),
-        "pulses and noise": excitation(),
+        "pulses, noise and warps": excitation(),
         "snake on a GPU": gpu_snake(),
         "precision auto": bfloat16(),
     }
