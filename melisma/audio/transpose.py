@@ -155,10 +155,10 @@ class Warp:
         block = take(np.arange(low, high))
         if not kernel.allowed():
             return read_between(block, self.positions(0, self.values) - low)
-        curves = [(c.hop_length, c.advance, c.slope, c.cycles) for c in (self.target, self.here)]
+        target, here = ((c.hop_length, c.advance, c.slope, c.cycles) for c in (self.target, self.here))
         dense = np.ascontiguousarray(_dense(block))
         more = self.centres, self.periods, self.fine, self.values
-        return kernel.read_warped(dense, _OVERSAMPLING, low, *curves, *more)
+        return kernel.read_warped(dense, _OVERSAMPLING, low, target, here, *more)
 
 
 def samples_a_sample(ratio: float, mel: MelContract) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES, choice, workers
+from melisma.kernels import LANES, choice, ready, workers
 
 _LEAST_SEGMENTS = 16  # for a worker of its own
 _LEAST_ROWS = 1 << 14
@@ -24,6 +24,7 @@ def fused(hop_length: int, like: Tensor) -> bool:
         and like.dtype == torch.float32
         and hop_length % LANES == 0
         and not (like.requires_grad and torch.is_grad_enabled())
+        and ready.ready()
     )
 
 

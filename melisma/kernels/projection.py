@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, workers
+from melisma.kernels import choice, ready, workers
 from melisma.kernels.grid import Grid, Signal, Transform, fits
 
 __all__ = ["Band", "Clip", "fits", "fused", "local_mean", "neighbours", "readings"]
@@ -32,6 +32,7 @@ def fused(audio: Tensor) -> bool:
         and audio.device.type == "cpu"
         and audio.dtype == torch.float32
         and not (audio.requires_grad and torch.is_grad_enabled())
+        and ready.ready()
     )
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import numpy as np
 
-from melisma.kernels import choice, workers
+from melisma.kernels import choice, ready, workers
 
 _LEAST_FRAMES = 8  # for a worker of its own
 
@@ -14,7 +14,7 @@ Curve = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 def allowed() -> bool:
     """Whether it may be taken."""
-    return choice.excitation().fast and choice.kernels_allowed()
+    return choice.excitation().fast and choice.kernels_allowed() and ready.ready()
 
 
 def read_warped(
