@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from melisma.errors import MelismaError
+from melisma.kernels import choice, ready
+from melisma.kernels import excitation as kernel
 
 _WORD = (1 << 64) - 1
 _WEYL = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
@@ -75,6 +77,8 @@ def counter_normal(seed: int, start: int, count: int, streams: int, device: torc
     if count < 0 or streams < 1:
         raise MelismaError(f"counter_normal needs count >= 0 and streams >= 1, not {count} and {streams}")
     device = torch.device(device)
+    if device.type == "cpu" and choice.excitation().fast and choice.kernels_allowed() and ready.ready():
+        return kernel.normal(start, count, _stream_keys(seed, streams), (_WEYL, _MIX_1, _MIX_2), _quantiles(device))
     weyl = torch.arange(count, device=device).mul_(_signed(_WEYL)).add_(_signed(start * _WEYL))
     keys = torch.tensor(_stream_keys(seed, streams), dtype=torch.int64, device=device)
     words = weyl.unsqueeze(1) + keys

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from melisma.kernels import excitation as kernel
+
 # The highest harmonic fades in below this share of half the sample rate, which leaves room for an interpolated F0.
 BAND_SHARE = 0.99
 
@@ -108,19 +110,24 @@ def next_pulses(edges_hz: Tensor, phase: Tensor, sample_rate: int, hop_length: i
     advance = segment_cycles(start, end, sample_rate, hop_length)
     total = torch.cumsum(advance, dim=1)
     offset = total - advance + phase
-    position = (torch.arange(hop_length, device=edges_hz.device, dtype=edges_hz.dtype) + 0.5) / hop_length
+    end_phase = torch.remainder(phase + total[:, -1:], 1.0)
     # From the start on, not between two logarithms: those are rounded where they are large, and a frame's harmonics
     # would lie where the machine's logarithm puts them.
     first = start.clamp(min=1e-3)
-    log_ratio = torch.log(end.clamp(min=1e-3) / first).unsqueeze(-1)
-    frequency = first.unsqueeze(-1) * torch.exp(log_ratio * position)
+    log_ratio = torch.log(end.clamp(min=1e-3) / first)
     # Reduced to one cycle before it is rounded: the highest harmonic multiplies what is lost by hundreds.
-    cycles = torch.cumsum(frequency.double() / sample_rate, dim=-1) + torch.remainder(offset, 1.0).unsqueeze(-1)
+    offset = torch.remainder(offset, 1.0)
+    if kernel.fused(hop_length, edges_hz):
+        segments = torch.stack([first, end, voiced_start, voiced_end, log_ratio], dim=-1)
+        return kernel.pulses(segments, offset, sample_rate, BAND_SHARE * sample_rate / 2, hop_length), end_phase
+    position = (torch.arange(hop_length, device=edges_hz.device, dtype=edges_hz.dtype) + 0.5) / hop_length
+    frequency = first.unsqueeze(-1) * torch.exp(log_ratio.unsqueeze(-1) * position)
+    cycles = torch.cumsum(frequency.double() / sample_rate, dim=-1) + offset.unsqueeze(-1)
     cycles = (cycles - torch.round(cycles)).to(edges_hz.dtype)
     ramp = voiced_start.unsqueeze(-1) + (voiced_end - voiced_start).unsqueeze(-1) * position
     amplitude = ramp * 2.0 * torch.sqrt(frequency / sample_rate)
     train = amplitude * dirichlet(cycles, BAND_SHARE * sample_rate / 2 / frequency)
-    return train.reshape(edges_hz.shape[0], -1), torch.remainder(phase + total[:, -1:], 1.0)
+    return train.reshape(edges_hz.shape[0], -1), end_phase
 
 
 def dirichlet(cycles: Tensor, harmonics: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
-from melisma.generators.spectral import analytic
+from melisma.generators.analytic import analytic
 from melisma.layers.mel_projection import MelProjection
 from melisma.layers.pitch_gate import pitch_gate, ripple_hz
 

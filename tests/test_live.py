@@ -264,7 +264,7 @@ def test_an_interruption_ends_the_song_and_keeps_it(voice: np.ndarray, tmp_path:
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("latency: ")
-    time.sleep(4.0)  # warming up, then a little of the song
+    time.sleep(1.5)  # a little of the song
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")

@@ -14,7 +14,7 @@ from melisma.audio.io import read_audio, write_audio
 from melisma.audio.mel import MelContract
 from melisma.data.singer import random_phrase
 from melisma.errors import MelismaError
-from melisma.generators.spectral import analytic
+from melisma.generators.analytic import analytic
 from melisma.inference import files
 from melisma.inference.files import resynth_file
 from melisma.inference.resynthesis import Settings

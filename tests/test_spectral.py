@@ -9,7 +9,8 @@ import torch
 from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
 from melisma.audio.stft import spectra
 from melisma.errors import MelismaError
-from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig, analytic
+from melisma.generators.analytic import Analytic, AnalyticConfig, analytic
+from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.layers.mel_projection import mel_of
 from melisma.layers.pitch_gate import pitch_gate
 from melisma.layers.streaming import WHOLE

@@ -18,8 +18,9 @@ from test_vocoder import SMALL_MEL
 from melisma.cli import main
 from melisma.errors import MelismaError
 from melisma.generators import GENERATORS, name_of
+from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
+from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.inference.streaming import Stream, latency_in_words, lookahead_samples
 from melisma.inference.vocoder import Info, Vocoder
 from melisma.interop import build
@@ -154,7 +155,7 @@ def test_an_impulse_shows_the_stated_latency_of_the_spectral_family(name: str) -
     gap[gap < 1e-6] = 0.0  # moving averages and transforms round a little everywhere
     first = int(gap.nonzero()[0])
     stated = middle * hop - generator.lookahead_samples
-    # The smoothed ripple that all wait for decides little, and the edges of a draft's windows; what the backbone sees shows.
+    # Smoothed ripple and the edges of a draft's windows decide little; what the backbone sees shows.
     config = generator.config
     sees = (config.blocks + 1) * (config.kernel_size // 2) if isinstance(config, SpectralConfig) else 0
     soon = stated + 2 * hop if config.causal else (middle + 1 - sees) * hop

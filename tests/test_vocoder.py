@@ -15,8 +15,9 @@ from melisma.data.singer import Note, random_phrase, sing
 from melisma.errors import MelismaError
 from melisma.evaluation.metrics import f0_agreement
 from melisma.f0 import estimate_f0
+from melisma.generators.analytic import analytic
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.generators.spectral import Spectral, SpectralConfig, analytic
+from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.inference.pieces import cut
 from melisma.inference.pitch import f0_of_source
 from melisma.inference.recording_mel import RecordingMel

@@ -43,6 +43,15 @@ def spread_to_bins(bands: Tensor, mel: MelContract, n_fft: int) -> Tensor:
     return bands @ band_to_bin_weights(mel, n_fft, bands.device, bands.dtype)
 
 
+@lru_cache(maxsize=8)
+def noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Share of the amplitude that is noise in voiced frames, ``(bins,)``: -30 dB low, half the power from 8 kHz."""
+    hz = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
+    decibel = np.interp(hz, [0.0, 1000.0, 4000.0, 8000.0], [-30.0, -25.0, -12.0, -3.0])
+    with torch.inference_mode(False):
+        return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
+
+
 def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
     """Natural log of the expected mel of unit white noise, ``(n_mels,)``: what a level of 1 looks like in each band."""
     energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length

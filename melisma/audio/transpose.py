@@ -11,6 +11,8 @@ that is given it need not guess. There and back again is almost without loss.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -21,6 +23,7 @@ from torch import Tensor
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import local_power, read_between_bins
+from melisma.kernels import warp as kernel
 
 # An unvoiced frame this near to a note hears the note in its window, and moves with it; but not far up, where what is
 # too weak to be a voice in place would become one.
@@ -105,7 +108,7 @@ def read_between(block: np.ndarray, positions: np.ndarray) -> np.ndarray:
     Returns:
         ``(channels, *positions.shape)`` float32.
     """
-    dense = soxr.resample(np.ascontiguousarray(block.T), 1, _OVERSAMPLING, quality="HQ").T.reshape(len(block), -1)
+    dense = _dense(block)
     scaled = positions * _OVERSAMPLING
     index = np.floor(scaled).astype(np.int64)
     x = (scaled - index).astype(np.float32)
@@ -113,6 +116,49 @@ def read_between(block: np.ndarray, positions: np.ndarray) -> np.ndarray:
     # Catmull-Rom: the tangent at a sample is the mean slope around it.
     cubic = x * (3.0 * (first - second) + after - before) + 2.0 * before - 5.0 * first + 4.0 * second - after
     return first + 0.5 * x * (second - before + x * cubic)
+
+
+def _dense(block: np.ndarray) -> np.ndarray:
+    return soxr.resample(np.ascontiguousarray(block.T), 1, _OVERSAMPLING, quality="HQ").T.reshape(len(block), -1)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Frames of a result, and where in the recording their samples are: where the phase is the same.
+
+    Attributes:
+        target: phase of the result.
+        here: phase of the recording.
+        centres: of the frames in the result, samples, ``(frames,)``.
+        periods: whole cycles between the two, ``(frames,)``.
+        fine: values a sample.
+        values: of a frame.
+    """
+
+    target: PhaseCurve
+    here: PhaseCurve
+    centres: np.ndarray
+    periods: np.ndarray
+    fine: int
+    values: int
+
+    def positions(self, first: int, stop: int) -> np.ndarray:
+        """Positions in the recording of the values ``first`` to ``stop`` of all frames."""
+        offsets = np.arange(first, stop) / self.fine - self.values / (2 * self.fine)
+        wanted = self.target.at(self.centres[:, None] + offsets)
+        return self.here.position(wanted + self.periods[:, None])
+
+    def read(self, take: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The frames ``(channels, frames, values)``; ``take`` gives the recording at whole positions."""
+        ends = self.positions(0, 1), self.positions(self.values - 1, self.values)  # the phase only grows
+        low, high = int(ends[0].min()) - MARGIN, int(ends[1].max()) + MARGIN
+        block = take(np.arange(low, high))
+        if not kernel.allowed():
+            return read_between(block, self.positions(0, self.values) - low)
+        target, here = ((c.hop_length, c.advance, c.slope, c.cycles) for c in (self.target, self.here))
+        dense = np.ascontiguousarray(_dense(block))
+        more = self.centres, self.periods, self.fine, self.values
+        return kernel.read_warped(dense, _OVERSAMPLING, low, target, here, *more)
 
 
 def samples_a_sample(ratio: float, mel: MelContract) -> int:

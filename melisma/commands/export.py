@@ -100,7 +100,7 @@ def _say_agreement(exported: Exported) -> None:
 
 def _load(model: str) -> LoadedModel:
     if model == ANALYTIC:
-        from melisma.generators.spectral import analytic
+        from melisma.generators.analytic import analytic
 
         return LoadedModel(analytic(OPENVPI_44K).eval(), ANALYTIC, ANALYTIC, "no file", licence="MIT")
     return load_checkpoint(model_path(model))

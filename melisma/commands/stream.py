@@ -66,8 +66,8 @@ def run(
             clock = VirtualClock(exchange, rate)
         else:
             clock = SoundCard(exchange, rate, records=reader is None, plays=writer is None)
-        _say_latency(live, block / rate, margin / rate, clock)
         live.warm_up()
+        _say_latency(live, block / rate, margin / rate, clock)
         with clock, _interruption_ends(exchange):
             work = work_off(live, exchange, math.inf if seconds is None else seconds)
     _say_work(work, out)

@@ -12,7 +12,7 @@ from melisma.audio.f0_curve import NEUTRAL_HZ, interpolate_unvoiced
 from melisma.audio.mel import log_mel
 from melisma.errors import MelismaError
 from melisma.export.graph import ExportGraph, channels_of, shortest
-from melisma.generators.spectral import analytic
+from melisma.generators.analytic import analytic
 from melisma.kernels.choice import plain
 from melisma.source import Randomness
 

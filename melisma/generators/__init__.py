@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from melisma.config import from_mapping, lookup
+from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
+from melisma.generators.spectral import Spectral, SpectralConfig
 
 GENERATORS: dict[str, tuple[type, type[nn.Module]]] = {
     "nsf-hifigan": (NsfHifiganConfig, NsfHifigan),

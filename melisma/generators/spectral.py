@@ -3,89 +3,29 @@
 The idea in one line: *the pitch comes from F0 by multiplication, the sound from the mel.* A pulse train made from F0
 and white noise are filtered in the short-time Fourier domain by masks at a small multiple of the frame rate. The masks
 start from the envelope that signal processing reads off the mel (that alone is the model ``analytic``); a ConvNeXt
-backbone (Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) corrects their magnitude and phase. A gated mel
-projection then brings the result onto the mel.
+backbone (Liu et al. 2022; one-dimensional as in Vocos, Siuzdak 2023) hears a draft of what they sound like and corrects
+them. A gated mel projection then brings the result onto the mel. The parts that need no weights stand in
+:mod:`melisma.generators.analytic`.
 """
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import flat_mel, local_power, natural, spread_to_bins
-from melisma.audio.stft import odd_split
+from melisma.audio.mel_bands import spread_to_bins
 from melisma.errors import MelismaError
-from melisma.generators.spectral_parts import Excitation, Masks, Proposal
+from melisma.generators.analytic import Analytic, AnalyticConfig
+from melisma.generators.spectral_fast import packed
+from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
-from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Subframes, Unframing
-from melisma.layers.mel_projection import MAX_STEP, MelProjection, mel_of
+from melisma.layers.mel_projection import MAX_STEP
 from melisma.layers.pitch_gate import (
-    GATE_HALO_FRAMES,
     GATE_SMOOTHING_FRAMES,
-    RIPPLE_HALO_FRAMES,
-    foreign_ripple,
-    pitch_gate,
-    ripple_hz,
 )
-from melisma.layers.streaming import WHOLE, Memory, State, Time
-from melisma.noise import counter_normal
-from melisma.pulse import piece_phase
-from melisma.source import Randomness
-
-NO_PULSES = -4.0  # nepers below white noise: the least that the mel of a pulse train says
-
-
-@dataclass(frozen=True)
-class AnalyticConfig:
-    """Settings of the untrained model.
-
-    Attributes:
-        mel: the mel contract; any.
-        n_fft: FFT length of the mask transform, a multiple of four mask hops.
-        subframes: mask frames a mel frame.
-        projections: rounds of mel projection by default.
-        low_rounds: rounds of projection on the low band for each full one.
-        causal: nothing looks ahead but the windows and the glide to the next F0: for live singing, without projections.
-            What the mel of the pulse train tells comes a few frames late.
-    """
-
-    mel: MelContract
-    n_fft: int = 1024
-    subframes: int = 2
-    projections: int = 4
-    low_rounds: int = 8
-    causal: bool = False
-
-    def __post_init__(self) -> None:
-        if self.causal and self.projections:
-            raise MelismaError(
-                f"causal models look not far enough ahead for projections {self.projections}; set it to 0"
-            )
-        if self.mel.padding == "centre":
-            raise MelismaError(
-                "spectral generators need frames between samples: padding 'same' or 'nvstft', not 'centre'"
-            )
-        if self.mel.padding == "same" and self.mel.win_length != self.mel.n_fft:
-            raise MelismaError("spectral generators need win_length = n_fft, or padding 'nvstft'")
-        if self.mel.n_fft % self.mel.hop_length or self.mel.n_fft < 2 * self.mel.hop_length:
-            raise MelismaError(
-                f"n_fft {self.mel.n_fft} must be a multiple, at least twice, of hop {self.mel.hop_length}"
-            )
-        if self.mel.hop_length % (2 * self.subframes) or self.n_fft % (4 * self.mask_hop):
-            raise MelismaError(
-                f"hop_length {self.mel.hop_length} must be a multiple of {2 * self.subframes}, and n_fft {self.n_fft} "
-                f"of four mask hops ({4 * self.mask_hop})"
-            )
-
-    @property
-    def mask_hop(self) -> int:
-        """Samples between mask frames."""
-        return self.mel.hop_length // self.subframes
+from melisma.layers.streaming import WHOLE, Time
 
 
 @dataclass(frozen=True)
@@ -111,268 +51,6 @@ class SpectralConfig(AnalyticConfig):
         super().__post_init__()
         if self.causal and self.draft:
             raise MelismaError("causal models cannot wait to hear a draft; set draft to false")
-
-
-class Analytic(nn.Module):
-    """The spectral family without weights: envelope of the mel times pulse train and noise, then projections.
-
-    Any mel contract, no training: a fallback, and the baseline that a trained model must beat.
-    """
-
-    f0_contract = "zero"
-    drafts = False  # whether a draft is heard before the masks are made
-    pitch_controllable = True  # the pitch comes from F0 alone, and the gate keeps the mel's from coming back
-
-    def __init__(self, config: AnalyticConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.mel = config.mel
-        self.sample_rate = config.mel.sample_rate
-        self.hop_length = config.mel.hop_length
-        self.default_projections = config.projections
-        pad = (config.n_fft - config.mask_hop) // 2
-        self.train_layer = PulseTrain(self.sample_rate, self.hop_length)
-        self.mask_framing = Framing(config.n_fft, config.mask_hop, (pad, pad))
-        self.unframing = Unframing(config.n_fft, config.mask_hop)
-        self.mel_framing = Framing(
-            self.mel.n_fft, self.hop_length, odd_split(self.mel.n_fft - self.hop_length), self.mel.win_length
-        )
-        self.average = MovingAverage(GATE_SMOOTHING_FRAMES, config.causal)
-        self.subframes = Subframes(config.subframes, config.causal)
-
-    @property
-    def context_frames(self) -> int:
-        """Frames on each side that the masks of a frame depend on."""
-        return 2
-
-    @property
-    def late_frames(self) -> int:
-        """Frames that the mel of the pulse train comes behind its frame: half a window, and half a frame of glide."""
-        _, right = self.mel_framing.padding
-        return -(-(2 * right + self.hop_length) // (2 * self.hop_length))
-
-    @property
-    def waiting_frames(self) -> int:
-        """Frames that masks wait for later ones in :meth:`step`."""
-        return 0 if self.config.causal else self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 1
-
-    @property
-    def lookahead_samples(self) -> int:
-        """Samples of audio that wait for later frames in :meth:`step`, which makes no projections."""
-        n_fft, hop = self.config.n_fft, self.config.mask_hop
-        pad, _ = self.mask_framing.padding
-        pulses = -(-(self.hop_length // 2 + n_fft - pad) // hop) * hop - hop
-        return max(self.waiting_frames * self.hop_length, pulses) + pad
-
-    @property
-    def halo_frames(self) -> int:
-        """Frames of context on each side beyond which the output does not change."""
-        return self.halo_of(self.default_projections)
-
-    def halo_of(self, projections: int) -> int:
-        """:attr:`halo_frames` at another number of rounds of projection."""
-        reach = -(-self.mel.n_fft // self.hop_length)
-        rounds = projections * (1 + self.config.low_rounds)
-        ripple = GATE_SMOOTHING_FRAMES - 1 + self.late_frames if self.config.causal else RIPPLE_HALO_FRAMES
-        before = self.context_frames + ripple
-        return before + (GATE_HALO_FRAMES + reach * (3 + rounds) if projections else reach)
-
-    def randomness(self, f0_hz: Tensor, seed: int, start_frame: int, frames: int) -> Randomness:
-        """Phase and noise of the piece ``[start_frame, start_frame + frames)`` of a clip with the F0 curve ``f0_hz``.
-
-        ``f0_hz`` is the whole curve, ``(batch, frames)``. All clips of a batch share the noise of the seed.
-        """
-        phase = piece_phase(f0_hz, start_frame, self.sample_rate, self.hop_length)
-        drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
-        return dataclasses.replace(drawn, initial_phase=phase)
-
-    def draws(
-        self, seed: int, start_frame: int, frames: int, batch: int = 1, device: torch.device | str = "cpu"
-    ) -> Randomness:
-        """:meth:`randomness` less the phase: what the seed alone decides."""
-        noise = counter_normal(seed, start_frame * self.hop_length, frames * self.hop_length, 1, device)
-        return Randomness(noise=noise.unsqueeze(0).expand(batch, -1, -1))
-
-    def forward(
-        self,
-        features: Tensor,
-        f0_hz: Tensor,
-        speaker: Tensor | None = None,
-        randomness: Randomness | None = None,
-        projections: int | None = None,
-        trust: Tensor | None = None,
-    ) -> Tensor:
-        """Features and F0 to audio.
-
-        Args:
-            features: log-mel under the contract, ``(batch, n_mels, frames)``.
-            f0_hz: ``(batch, frames)`` in Hz, 0 where unvoiced.
-            speaker: not used.
-            randomness: initial phase ``(batch, 1)`` in cycles and noise ``(batch, samples, 1)``.
-            projections: rounds of mel projection; None is the model's default, 0 is off.
-            trust: where the features are known to be of the pitch ``f0_hz``, ``(batch, frames)`` in [0, 1]; None lets a
-                gate decide where to project.
-
-        Returns:
-            ``(batch, 1, frames * hop_length)``.
-        """
-        wanted = natural(features, self.mel).transpose(1, 2)
-        randomness = randomness or Randomness()
-        audio, excitation = self.sing(wanted, f0_hz, randomness)
-        return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
-
-    def sing(self, wanted: Tensor, f0_hz: Tensor, randomness: Randomness) -> tuple[Tensor, Excitation]:
-        """The audio before projection ``(batch, frames * hop_length)``, and what was filtered.
-
-        ``wanted`` is a natural log-mel, ``(batch, frames, n_mels)``.
-        """
-        excitation = self.excite(f0_hz, randomness.initial_phase)
-        noise = self.noise(f0_hz, randomness.noise)
-        proposal = self.start(wanted, f0_hz, excitation.pulse_mel)
-        for stage in self.stages:
-            heard = None
-            if self.drafts:
-                # No gradient goes through a draft: what it misses is an observation.
-                masks = self.between(proposal)
-                still = Masks(masks.pulse_log.detach(), masks.noise_log.detach())
-                heard = mel_of(self.mel_framing(self.render(still, excitation.pulses, noise)), self.mel)
-            proposal = stage(proposal, heard, WHOLE)
-        return self.render(self.between(proposal), excitation.pulses, noise), excitation
-
-    def step(
-        self,
-        features: Tensor,
-        f0_hz: Tensor,
-        speaker: Tensor | None = None,
-        state: State | None = None,
-        randomness: Randomness | None = None,
-        last: bool = False,
-    ) -> tuple[Tensor, State]:
-        """Make the audio that the next frames decide; joined, all steps are the forward with ``projections=0``.
-
-        Arguments and result as of :meth:`melisma.generators.nsf_hifigan.NsfHifigan.step`.
-        """
-        memory, randomness = Memory(state, last), randomness or Randomness()
-        memory.count("frames", features.shape[-1])
-        wanted = natural(features, self.mel).transpose(1, 2)
-        train = memory.through("train", self.train_layer, f0_hz, randomness.initial_phase)
-        noise = self._drawn(features, randomness.noise)
-        pulse_mel = self._pulse_mel(train, memory)
-        wanted, f0_hz, pulse_mel = memory.together("frames", wanted, f0_hz, pulse_mel, axis=1)
-        proposal = self.start(wanted, f0_hz, pulse_mel, memory)
-        for number, stage in enumerate(self.stages):
-            at, heard = memory.at(f"stage{number}"), None
-            if self.drafts:
-                heard = mel_of(at.through("mel", self.mel_framing, self._sung(proposal, train, noise, at)), self.mel)
-            proposal = stage(proposal, heard, at)
-        return self._sung(proposal, train, noise, memory.at("sung")).unsqueeze(1), memory.state
-
-    def _sung(self, proposal: Proposal, train: Tensor, noise: Tensor, memory: Memory) -> Tensor:
-        """The audio of what a step proposes; spectra wait as samples for masks, and masks for spectra.
-
-        ``train`` and ``noise`` are the next samples of both.
-        """
-        masks = self.between(proposal, memory)
-        ready = memory.waiting("masks", masks.pulse_log, axis=1)
-        pulses = memory.through("pulses", self.mask_framing, train, ready)
-        drawn = memory.through("noise", self.mask_framing, noise, pulses.shape[1])
-        rows = memory.first("masks", pulses.shape[1], masks.pulse_log, masks.noise_log, axis=1)
-        return self.render(Masks(*rows), pulses, drawn, memory)
-
-    def noise(self, f0_hz: Tensor, noise: Tensor | None) -> Tensor:
-        """Complex noise spectrum ``(batch, mask_frames, bins)``; drawn here when ``noise`` is None."""
-        return self.mask_framing(self._drawn(f0_hz, noise))
-
-    def _drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
-        """White noise ``(batch, samples)`` for so many frames (the last axis)."""
-        if noise is None:
-            return torch.randn(frames.shape[0], frames.shape[-1] * self.hop_length, device=frames.device)
-        return noise.squeeze(-1)
-
-    def excite(self, f0_hz: Tensor, initial_phase: Tensor | None = None) -> Excitation:
-        """Pulse train of an F0 curve ``(batch, frames)`` in both transforms."""
-        train = self.train_layer(f0_hz, initial_phase)
-        return Excitation(self.mask_framing(train), self._pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
-
-    def _pulse_mel(self, train: Tensor, time: Time) -> Tensor:
-        relative = mel_of(time.through("mel_framing", self.mel_framing, train), self.mel)
-        relative = (relative - flat_mel(self.mel, train)).clamp(min=NO_PULSES)
-        return time.through("late", Delay(self.late_frames, NO_PULSES), relative) if self.config.causal else relative
-
-    @property
-    def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
-        """What corrects a proposal, one after the other: ``(proposal, heard, time)`` -> a better one.
-
-        ``heard`` is the natural log-mel of what the proposal sounds like, where there are drafts.
-        """
-        return ()
-
-    def start(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Proposal:
-        """The envelope of the wanted natural log-mel ``(batch, frames, n_mels)``, split by frequency.
-
-        ``time`` is the memory of a step; then less may come out than went in, the rest with a later step.
-        """
-        width_hz = self.width_hz(wanted, f0_hz, pulse_mel, time)
-        wanted, f0_hz, pulse_mel, width_hz = time.together("envelope", wanted, f0_hz, pulse_mel, width_hz, axis=1)
-        envelope = self.envelope(wanted, width_hz)
-        share = _noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
-        voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
-        pulse_log = envelope + 0.5 * torch.log1p(-share.square())
-        noise_log = envelope + torch.log(share * voiced + (1.0 - voiced))
-        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log)
-
-    def between(self, proposal: Proposal, time: Time = WHOLE) -> Masks:
-        """The proposed masks read between the frames."""
-        both = torch.cat([proposal.pulse_log, proposal.noise_log], dim=-1)
-        return Masks(*time.through("between", self.subframes, both).chunk(2, dim=-1))
-
-    def width_hz(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Tensor:
-        """Distance of the harmonics that the mel shows, ``(batch, frames)`` in Hz.
-
-        F0, but where the mel shows the harmonics of a higher pitch, theirs.
-        """
-        compared = wanted
-        if self.config.causal:  # the pulses' mel is late, so its partner must be
-            compared = time.through("compared", Delay(self.late_frames, 0.0), wanted)
-            compared, pulse_mel = time.together("compare", compared, pulse_mel, axis=1)
-        foreign = foreign_ripple(compared, pulse_mel, partial(time.through, "foreign", self.average))
-        ripple = ripple_hz(wanted, self.mel, partial(time.through, "ripple", self.average))
-        f0_hz, foreign, ripple = time.together("width", f0_hz, foreign, ripple)
-        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign)
-
-    def envelope(self, wanted: Tensor, width_hz: Tensor) -> Tensor:
-        """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
-
-        The power is averaged over ``width_hz`` around every bin, which takes the harmonics out.
-        """
-        power = local_power(wanted, width_hz, self.mel, self.config.n_fft)
-        return 0.5 * torch.log(power.clamp(min=1e-14))
-
-    def render(self, masks: Masks, pulses: Tensor, noise: Tensor, time: Time = WHOLE) -> Tensor:
-        """Filter both priors and go back to samples: ``(batch, frames * hop_length)``."""
-        spectrum = pulses * masks.pulse_log.exp() + noise * masks.noise_log.exp()
-        return time.through("unframing", self.unframing, spectrum)
-
-    def project(
-        self,
-        audio: Tensor,
-        wanted: Tensor,
-        excitation: Excitation,
-        projections: int | None = None,
-        trust: Tensor | None = None,
-    ) -> Tensor:
-        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`."""
-        rounds = self.default_projections if projections is None else projections
-        if rounds == 0:
-            return audio
-        if self.config.causal:
-            raise MelismaError(f"this model is causal and makes no projections; leave projections {rounds} out")
-        projection = MelProjection(wanted, self.mel)
-        if trust is None:
-            gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
-        else:
-            gate = trust.unsqueeze(-1)
-        return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 
 class Spectral(Analytic):
@@ -466,6 +144,9 @@ class Spectral(Analytic):
         return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
 
     def _backbone(self, conditions: Tensor, time: Time) -> Tensor:
+        fast = packed(self, conditions) if time is WHOLE else None
+        if fast is not None:
+            return fast(conditions)
         x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
         for number, block in enumerate(self.blocks):
             x = time.through(number, block, x)
@@ -482,17 +163,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-@lru_cache(maxsize=8)
-def _noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Share of the amplitude that is noise in voiced frames, ``(bins,)``: -30 dB low, half the power from 8 kHz."""
-    hz = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
-    decibel = np.interp(hz, [0.0, 1000.0, 4000.0, 8000.0], [-30.0, -25.0, -12.0, -3.0])
-    with torch.inference_mode(False):
-        return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
-
-
-def analytic(mel: MelContract) -> Analytic:
-    """The untrained model for a mel contract, with the mask transform scaled to its hop."""
-    return Analytic(AnalyticConfig(mel=mel, n_fft=2 * mel.hop_length, subframes=2))

@@ -1,5 +1,6 @@
 """What the steps of the spectral generators hand on."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,15 +10,15 @@ from melisma.layers.streaming import Time
 
 @dataclass(frozen=True)
 class Excitation:
-    """What the masks filter, and what the mel of the pulse train looks like.
+    """The pulse train and what is known of it.
 
     Attributes:
-        pulses: complex ``(batch, mask_frames, bins)``.
+        train: ``(batch, samples)``.
         pulse_mel: natural log-mel of the pulse train relative to that of unit white noise, ``(batch, frames, n_mels)``.
         voiced: ``(batch, frames)``, 1 where F0 is given.
     """
 
-    pulses: Tensor
+    train: Tensor
     pulse_mel: Tensor
     voiced: Tensor
 
@@ -58,6 +59,10 @@ class Proposal:
     def voiced(self) -> Tensor:
         """1 where F0 is given."""
         return (self.f0_hz > 0).to(self.wanted.dtype)
+
+    def still(self) -> "Proposal":
+        """This for a draft, through which no gradient goes: what it misses is an observation."""
+        return dataclasses.replace(self, pulse_log=self.pulse_log.detach(), noise_log=self.noise_log.detach())
 
     def together(self, name: str, time: Time, *more: Tensor) -> tuple["Proposal", tuple[Tensor, ...]]:
         """This and other streams as far as all of them have come."""

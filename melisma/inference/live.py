@@ -1,12 +1,18 @@
 """A voice sung again while it sounds: listening, the model's stream, and the work between two ticks of a clock."""
 
+import gc
 import math
+import queue
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from melisma.audio.f0_curve import NEUTRAL_HZ, shift_semitones
 from melisma.audio.resample import ResampleStream
@@ -16,6 +22,10 @@ from melisma.inference.resynthesis import Settings, check_settings, required_mel
 
 if TYPE_CHECKING:
     from melisma.inference.vocoder import Vocoder
+
+
+Result = TypeVar("Result")
+Frames = tuple[Tensor, np.ndarray]
 
 
 class Live:
@@ -47,7 +57,7 @@ class Live:
         self._frames = torch.zeros(mel.n_mels, 0)
         self._curve = np.zeros(0, dtype=np.float32)
         self._last_hz = NEUTRAL_HZ
-        self._left = 0  # samples of the input that have not come back
+        self._heard = self._given = 0  # samples that came and went
 
     @property
     def listening_seconds(self) -> float:
@@ -80,23 +90,38 @@ class Live:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take ``(n,)`` samples and give what is ready, ``(m,)`` float32."""
-        self._left += len(samples)
-        heard = self._in.push(samples[None])[0]
-        self._listen(heard)
-        ready = min(self._frames.shape[1], len(self._curve))
-        made = self._stream.push(self._frames[:, :ready], self._sung(self._curve[:ready]))
-        self._frames, self._curve = self._frames[:, ready:], self._curve[ready:]
-        return self._given(self._out.push(made[None])[0])
+        return self.sing(*self.listen(samples))
 
     def finish(self) -> np.ndarray:
         """The rest; the whole output is as long as the input."""
-        heard = self._in.finish()[0]
-        self._listen(heard, last=True)
-        made = np.concatenate([self._stream.push(self._frames, self._sung(self._curve)), self._stream.finish()])
-        given = self._given(np.concatenate([self._out.push(made[None]), self._out.finish()], axis=1)[0])
-        return np.pad(given, (0, self._left))
+        return self.end(*self.hear_out())
 
-    def _listen(self, heard: np.ndarray, last: bool = False) -> None:
+    def listen(self, samples: np.ndarray) -> Frames:
+        """The first half of :meth:`push`: the frames whose mel and F0 are known now, ``(n_mels, n)`` and ``(n,)``."""
+        self._heard += len(samples)
+        self._hear(self._in.push(samples[None])[0])
+        ready = min(self._frames.shape[1], len(self._curve))
+        frames, curve = self._frames[:, :ready], self._curve[:ready]
+        self._frames, self._curve = self._frames[:, ready:], self._curve[ready:]
+        return frames, curve
+
+    def hear_out(self) -> Frames:
+        """The first half of :meth:`finish`: the last frames."""
+        self._hear(self._in.finish()[0], last=True)
+        return self._frames, self._curve
+
+    def sing(self, frames: Tensor, f0_hz: np.ndarray) -> np.ndarray:
+        """The second half of :meth:`push`, which may run beside the next first half."""
+        made = self._stream.push(frames, self._sung(f0_hz))
+        return self._within(self._out.push(made[None])[0])
+
+    def end(self, frames: Tensor, f0_hz: np.ndarray) -> np.ndarray:
+        """The second half of :meth:`finish`."""
+        made = np.concatenate([self._stream.push(frames, self._sung(f0_hz)), self._stream.finish()])
+        given = self._within(np.concatenate([self._out.push(made[None]), self._out.finish()], axis=1)[0])
+        return np.pad(given, (0, self._heard - self._given))
+
+    def _hear(self, heard: np.ndarray, last: bool = False) -> None:
         frames, curve = [self._mel.push(heard)], [self._f0.push(heard)] if self._vocoder.uses_f0 else []
         if last:
             frames.append(self._mel.finish())
@@ -114,9 +139,10 @@ class Live:
                 shifted[frame] = self._last_hz
         return shifted
 
-    def _given(self, samples: np.ndarray) -> np.ndarray:
-        samples = samples[: self._left]
-        self._left -= len(samples)
+    def _within(self, samples: np.ndarray) -> np.ndarray:
+        """No more samples than have been heard."""
+        samples = samples[: self._heard - self._given]
+        self._given += len(samples)
         return samples
 
 
@@ -139,8 +165,8 @@ class Work:
 
     Attributes:
         seconds: of audio.
-        busy_seconds: of work.
-        slowest_seconds: the longest work on one block.
+        busy_seconds: of work, of listening or of singing: of what took longer.
+        slowest_seconds: the longest work of either on one block.
         dropouts: blocks for which the clock found too little audio.
         blocks: blocks that it asked for.
     """
@@ -152,17 +178,74 @@ class Work:
     blocks: int
 
 
+class _Watch:
+    """How long one of the two threads works."""
+
+    def __init__(self) -> None:
+        self.busy = self.slowest = 0.0
+
+    def __call__(self, function: Callable[..., Result], *arguments: object) -> Result:
+        began = time.perf_counter()
+        result = function(*arguments)
+        spent = time.perf_counter() - began
+        self.busy, self.slowest = self.busy + spent, max(self.slowest, spent)
+        return result
+
+
+class _Ear(threading.Thread):
+    """Listens in a thread of its own, so that a block is heard while the one before is sung.
+
+    Frames wait in a queue. It needs no bound: what waits longer than the margin is a dropout, and is counted as one.
+    """
+
+    def __init__(self, live: Live, exchange: Exchange, limit_seconds: float) -> None:
+        super().__init__(name="melisma-ear", daemon=True)
+        self._live, self._exchange, self._limit = live, exchange, limit_seconds
+        self.watch, self.seconds = _Watch(), 0.0
+        self.frames: queue.SimpleQueue[Frames | BaseException | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        torch.set_num_threads(1)
+        try:
+            while (block := self._exchange.read()) is not None:
+                self.frames.put(self.watch(self._live.listen, block))
+                self.seconds += len(block) / self._live.sample_rate
+                if self.seconds >= self._limit:
+                    self._exchange.stop()
+                    break
+            self.frames.put(None)
+        except BaseException as error:  # told to the thread that sings
+            self.frames.put(error)
+
+
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
     """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
-    seconds = busy = slowest = 0.0
-    while (block := exchange.read()) is not None:
-        began = time.perf_counter()
-        exchange.write(live.push(block))
-        spent = time.perf_counter() - began
-        seconds, busy, slowest = seconds + len(block) / live.sample_rate, busy + spent, max(slowest, spent)
-        if seconds >= limit_seconds:
-            exchange.stop()
-            break
-    exchange.write(live.finish())
-    exchange.drain()
-    return Work(seconds, busy, slowest, exchange.dropouts, exchange.blocks)
+    ear, mouth = _Ear(live, exchange, limit_seconds), _Watch()
+    with _undisturbed():
+        ear.start()
+        while (frames := ear.frames.get()) is not None:
+            if isinstance(frames, BaseException):
+                raise frames
+            exchange.write(mouth(live.sing, *frames))
+        ear.join()
+        exchange.write(live.finish())
+        exchange.drain()
+    busy, slowest = max(ear.watch.busy, mouth.busy), max(ear.watch.slowest, mouth.slowest)
+    return Work(ear.seconds, busy, slowest, exchange.dropouts, exchange.blocks)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No search for garbage among what is there to stay, and no waiting for torch's own threads.
+
+    The work on one block is less than what waking a second core costs; on a busy machine it would wait for one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(threads)

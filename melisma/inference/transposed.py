@@ -13,10 +13,10 @@ from melisma.audio.stft import hann, overlap_add
 from melisma.audio.transpose import (
     MARGIN,
     PhaseCurve,
+    Warp,
     envelope,
     formant_gains,
     frame_ratios,
-    read_between,
     samples_a_sample,
 )
 from melisma.inference.recording import Recording
@@ -69,7 +69,8 @@ class Transposed:
         centres = (np.arange(first, last) + 0.5) * hop
         frames = np.floor(centres / self.mel.hop_length).astype(np.int64).clip(0, self.frames - 1)
         middles = np.rint(centres * self.speed)
-        plain = self._spectra(recording, middles[:, None] + np.arange(n_fft) - n_fft // 2, 1)
+        places = middles.astype(np.int64)[:, None] + np.arange(n_fft) - n_fft // 2
+        plain = self._spectra(recording.take(places), 1)
         ratios = self.ratios[frames]
         fineness = np.array([samples_a_sample(ratio, self.mel) if ratio > 0 else 0 for ratio in ratios])
         spectrum = plain.clone()
@@ -77,8 +78,8 @@ class Transposed:
             moved, own = self._gains(recording, frames, ratios, fineness > 0)
             for fine in np.unique(fineness[fineness > 0]):
                 these = np.flatnonzero(fineness == fine)
-                warped = self._warp(centres[these], middles[these], int(fine))
-                spectrum[:, these] = self._spectra(recording, warped, int(fine)) * moved[:, these]
+                warped = self._warp(centres[these], middles[these], int(fine)).read(recording.take)
+                spectrum[:, these] = self._spectra(warped, int(fine)) * moved[:, these]
             spectrum = spectrum + plain * own
         window = hann(n_fft, spectrum.real)
         total = overlap_add(torch.fft.irfft(spectrum, n=n_fft) * window, hop)
@@ -86,22 +87,15 @@ class Transposed:
         begin = start - (first * hop + hop // 2 - n_fft // 2)
         return (total / weight)[:, begin : begin + stop - start]
 
-    def _warp(self, centres: np.ndarray, middles: np.ndarray, fine: int) -> np.ndarray:
-        """Where in the recording the samples of frames of the result are, ``(frames, fine * n_fft)``."""
-        offsets = np.arange(fine * self.n_fft) / fine - self.n_fft / 2
-        wanted = self._target.at(centres[:, None] + offsets)
+    def _warp(self, centres: np.ndarray, middles: np.ndarray, fine: int) -> Warp:
+        """Where in the recording the samples of frames of the result are."""
         periods = np.round(self._here.at(middles) - self._target.at(centres))
-        return self._here.position(wanted + periods[:, None])
+        return Warp(self._target, self._here, centres, periods, fine, fine * self.n_fft)
 
-    def _spectra(self, recording: Recording, positions: np.ndarray, fine: int) -> Tensor:
-        """Spectra ``(channels, frames, n_fft // 2 + 1)`` of frames read at the positions, ``fine`` a sample."""
-        if positions.dtype.kind == "f" and (positions != np.floor(positions)).any():
-            low, high = int(positions.min()) - MARGIN, int(positions.max()) + MARGIN
-            frames = torch.from_numpy(read_between(recording.take(np.arange(low, high)), positions - low))
-        else:
-            frames = torch.from_numpy(recording.take(positions.astype(np.int64)))
-        window = hann(fine * self.n_fft, frames)
-        return torch.fft.rfft(frames * window)[..., : self.n_fft // 2 + 1] / fine
+    def _spectra(self, frames: np.ndarray, fine: int) -> Tensor:
+        """Spectra ``(channels, frames, n_fft // 2 + 1)`` of frames that were read ``fine`` values a sample."""
+        read = torch.from_numpy(frames)
+        return torch.fft.rfft(read * hann(fine * self.n_fft, read))[..., : self.n_fft // 2 + 1] / fine
 
     def _gains(
         self, recording: Recording, frames: np.ndarray, ratios: np.ndarray, moved: np.ndarray

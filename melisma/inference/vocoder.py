@@ -293,7 +293,7 @@ def load(
     chosen = _device(device)
     lookup(_PRECISIONS, precision, "precision")
     if str(name_or_path) == ANALYTIC:
-        from melisma.generators.spectral import analytic
+        from melisma.generators.analytic import analytic
 
         generator = analytic(OPENVPI_44K)
         return Vocoder(generator, Info(ANALYTIC, ANALYTIC), None, chosen, _precision(precision, generator, chosen))

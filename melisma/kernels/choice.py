@@ -97,7 +97,15 @@ def projection() -> Choice:
     """How the rounds of mel projection are computed on a CPU."""
     if importlib.util.find_spec("numba") is None:
         return Choice("torch", False, "numba is not installed: pip install numba")
-    return Choice("numba", True, "frames side by side, loops compiled on the first call and kept")
+    return Choice("numba", True, "sixteen frames side by side, compiled on the first call and kept")
+
+
+@lru_cache(maxsize=1)
+def excitation() -> Choice:
+    """How pulse trains and counted noise are made, and recordings read through a warp, on a CPU."""
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, "one pass, compiled on the first call and kept")
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +135,7 @@ def choices() -> dict[str, Choice]:
         "convolutions": convolutions(),
         "snake": snake(),
         "mel projection": projection(),
+        "pulses, noise and warps": excitation(),
         "snake on a GPU": gpu_snake(),
         "precision auto": bfloat16(),
     }

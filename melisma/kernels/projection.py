@@ -1,24 +1,29 @@
-"""Rounds of mel projection on a CPU: what a frame needs stays in the cache, and frames go side by side.
+"""Mel projection on a CPU: a clip in sixteen stretches side by side, several of them a worker.
 
-The same computation as the plain rounds of :mod:`melisma.layers.mel_projection`, with a third of their memory passes:
-magnitudes, gains and overlap-add are loops of their own, only filters and transforms are torch's.
+The same computation as the plain code of :mod:`melisma.layers.mel_projection`. A worker keeps what a frame needs in the
+cache from the window to the overlap-add of the inverse, and goes through all rounds in one call without the GIL; at the
+end of a step the workers wait for each other, which takes less than a microsecond.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, workers
+from melisma.kernels import choice, ready, workers
+from melisma.kernels.grid import Grid, Signal, Transform, fits
+
+__all__ = ["Band", "Clip", "fits", "fused", "local_mean", "neighbours", "readings"]
 
 _LEAST_FRAMES = 64  # for a worker of its own
 
 
 def fused(audio: Tensor) -> bool:
-    """Whether the rounds of this signal can be computed here."""
+    """Whether this signal can be computed with here."""
     return (
         choice.projection().fast
         and choice.kernels_allowed()
@@ -27,54 +32,38 @@ def fused(audio: Tensor) -> bool:
         and audio.device.type == "cpu"
         and audio.dtype == torch.float32
         and not (audio.requires_grad and torch.is_grad_enabled())
+        and ready.ready()
     )
 
 
-@dataclass(frozen=True)
-class Rounds:
-    """What all rounds of one transform and mel share.
+@dataclass(frozen=True, eq=False)
+class Band(Transform):
+    """A transform with its mel, at the full rate or for the lowest bins at a fraction of it.
 
     Attributes:
-        hop_length: samples a frame.
-        window: ``(n_fft,)``, of both directions; ``n_fft`` is a multiple of the hop.
-        left: samples before the first frame's own, of ``n_fft - hop_length``.
-        reflected: whether the signal is continued by its mirror image beyond its ends, else by zeros.
-        filters: from bins to bands, ``(heard bins, bands)``.
-        spread: from bands to the bins that are changed, see :func:`neighbours`.
+        reads: first bin and number of bins that a mel band reads, int64 ``(bands, 2)``.
+        filters: their weights, one band after the other.
+        lower: the lower of the two mel bands that a bin's gain reads, int64 ``(bins,)``.
+        weights: of that and the next band, float32 ``(bins, 2)``.
         scale: of the spectrum, in the mel.
         epsilon: added to the power.
         floor: of the mel.
         largest: step of a round, nepers.
     """
 
-    hop_length: int
-    window: Tensor
-    left: int
-    reflected: bool
-    filters: Tensor
-    spread: tuple[np.ndarray, np.ndarray]
+    reads: np.ndarray
+    filters: np.ndarray
+    lower: np.ndarray
+    weights: np.ndarray
     scale: float
     epsilon: float
     floor: float
     largest: float
 
-    def run(self, audio: Tensor, wanted: Tensor, gate: Tensor, rounds: int, momentum: float) -> Tensor:
-        """Project.
-
-        Args:
-            audio: ``(batch, frames * hop_length)``.
-            wanted: natural log-mel, ``(batch, frames, bands)``.
-            gate: ``(batch, frames, 1)``.
-            rounds: how many.
-            momentum: share of the last change that a round starts ahead by.
-
-        Returns:
-            the same shape.
-        """
-        out = audio.clone()
-        for item in range(audio.shape[0] if rounds else 0):
-            out[item] = _Clip(self, audio[item], wanted[item], gate[item]).run(rounds, momentum)
-        return out
+    @property
+    def mel(self) -> tuple[Any, ...]:
+        """What the kernels need to make a mel."""
+        return (np.float32(self.scale**2), np.float32(self.epsilon), np.float32(self.floor), self.reads, self.filters)
 
 
 def local_mean(values: Tensor, width: Tensor) -> Tensor:
@@ -99,64 +88,83 @@ def local_mean(values: Tensor, width: Tensor) -> Tensor:
     return out.reshape(values.shape)
 
 
-class _Clip:
-    """The buffers of one clip. They run from the first frame's first sample to the last one's last."""
+class Clip:
+    """One clip that is being projected.
 
-    def __init__(self, shared: Rounds, audio: Tensor, wanted: Tensor, gate: Tensor) -> None:
-        self.shared, self.wanted, self.gate = shared, wanted, gate
-        hop, n_fft = shared.hop_length, shared.window.shape[0]
-        count = wanted.shape[0]
-        self.hops = count + n_fft // hop - 1
-        self.inside = slice(shared.left, shared.left + count * hop)
-        self.audio = audio.new_zeros(self.hops * hop)
-        self.audio[self.inside] = audio
-        self.ahead = self.audio.clone()
-        self.frames = audio.new_empty(count, n_fft)
-        self.weight = _weight(count, hop, shared.window)
-        self.parts = workers.stretches(count, _LEAST_FRAMES, count)
-        self.hop_parts = workers.stretches(self.hops, _LEAST_FRAMES, self.hops)
+    Args:
+        full: the transform at the full rate.
+        low: that of the low band, or None.
+        audio: ``(frames * hop_length,)`` for which :func:`fused` holds.
+    """
 
-    def run(self, rounds: int, momentum: float) -> Tensor:
-        shape = [partial(self._shape, first, stop) for first, stop in self.parts]
-        for number in range(rounds):
-            self._continue_ends()
-            workers.run(shape)
-            share = momentum if number else 0.0
-            workers.run([partial(self._add, first, stop, share) for first, stop in self.hop_parts])
-        return self.audio[self.inside]
+    def __init__(self, full: Band, low: Band | None, audio: Tensor) -> None:
+        self._full, self._low = full, low
+        frames = audio.shape[0] // full.hop_length
+        self._grid = Grid(frames, full.shared_hops)
+        self._signal = Signal(full, self._grid)
+        self._signal.fill(audio)
+        self._small = full if low is None else low
+        self._low_signal = Signal(self._small, self._grid)
 
-    def _continue_ends(self) -> None:
-        inside, left = self.ahead[self.inside], self.inside.start
-        right = self.ahead.shape[0] - self.inside.stop
-        if self.shared.reflected and max(left, right) < inside.shape[0]:
-            self.ahead[:left] = inside[1 : left + 1].flip(0)
-            self.ahead[self.inside.stop :] = inside[-right - 1 : -1].flip(0)
-        else:
-            self.ahead[:left] = 0.0
-            self.ahead[self.inside.stop :] = 0.0
+    def log_mel(self) -> Tensor:
+        """Natural log-mel ``(frames, bands)`` of the clip as it is; also takes its low band out for later."""
+        full, low, grid = self._full, self._low, self._grid
+        out, small = grid.empty(grid.slots * len(full.reads)), self._low_signal
+        hops = (full.hop_length, 0 if low is None else low.hop_length)
+        scale = 1.0 if low is None else 2.0 / low.n_fft * low.n_fft / full.n_fft
+        given = (self._signal.samples, grid.live(scale), out)
+        target = (self._small.tables, small.samples, small.sums(), small.density)
+        grid.run(_numba().measure, hops, full.tables, full.mel, given, target)
+        small.close()
+        return grid.rows(out)
 
-    def _shape(self, first: int, stop: int) -> None:
-        """Frames of the point ahead, moved to their mel."""
-        shared, frames = self.shared, self.frames[first:stop]
-        given = self.ahead.unfold(0, shared.window.shape[0], shared.hop_length)[first:stop]
-        spectrum = torch.fft.rfft(torch.mul(given, shared.window, out=frames))
-        parts = torch.view_as_real(spectrum).flatten(1).numpy()
-        magnitude = frames.new_empty(stop - first, shared.filters.shape[0])
-        _numba().magnitudes(parts, np.float32(shared.scale**2), np.float32(shared.epsilon), magnitude.numpy())
-        mel = (magnitude @ shared.filters).clamp_(min=shared.floor).log_()
-        step = frames.new_zeros(stop - first, mel.shape[1] + 1)
-        difference = (self.wanted[first:stop] - mel).clamp_(-shared.largest, shared.largest)
-        torch.mul(difference, self.gate[first:stop], out=step[:, :-1])
-        lower, weights = shared.spread
-        _numba().amplify(parts, step.numpy(), lower, weights, np.empty(lower.size, np.float32))
-        torch.fft.irfft(spectrum, n=shared.window.shape[0], out=frames)
+    def project(
+        self, wanted: Tensor, gate: Tensor, rounds: int, momentum: float, low_rounds: int, low_momentum: float
+    ) -> Tensor:
+        """Project, after :meth:`log_mel`: rounds on the low band, then full ones.
 
-    def _add(self, first: int, stop: int, momentum: float) -> None:
-        shared = self.shared
-        _numba().add_up(
-            self.frames.numpy(), shared.window.numpy(), self.weight.numpy(), shared.hop_length, first, stop,
-            np.float32(momentum), self.audio.numpy(), self.ahead.numpy(),
-        )  # fmt: skip
+        Args:
+            wanted: natural log-mel, ``(frames, bands)``.
+            gate: ``(frames, 1)``.
+            rounds: how many.
+            momentum: share of the last change that a round starts ahead by.
+            low_rounds: how many on the low band before; 0 where there is none.
+            low_momentum: likewise.
+
+        Returns:
+            ``(frames * hop_length,)``.
+        """
+        opened = self._grid.slotwise(gate)
+        if low_rounds and self._low is not None:
+            small = self._low_signal
+            start = small.samples.copy()
+            target = self._grid.slotwise(wanted[:, : len(self._low.reads)])
+            _project(small, self._low, target, opened, low_rounds, low_momentum)
+            self._lift(small.samples - start)
+        if rounds:
+            _project(self._signal, self._full, self._grid.slotwise(wanted), opened, rounds, momentum)
+        return self._signal.audio()
+
+    def _lift(self, change: np.ndarray) -> None:
+        full, low, grid = self._full, self._small, self._grid
+        low_change = Signal(low, grid, change)
+        low_change.close()
+        signal = self._signal
+        given = (signal.samples, grid.live(2.0 / low.n_fft), signal.sums(), signal.density)
+        hops = (full.hop_length, low.hop_length)
+        grid.run(_numba().lift, hops, full.tables, given, (low.tables, low_change.samples))
+        signal.close()
+
+
+def _project(signal: Signal, band: Band, wanted: np.ndarray, gate: np.ndarray, rounds: int, momentum: float) -> None:
+    """Rounds; ``wanted`` and ``gate`` slot by slot."""
+    grid = signal.grid
+    ahead = torch.from_numpy(signal.samples).clone().numpy()
+    shape = (band.hop_length, band.left, signal.count, band.reflected, rounds, np.float32(momentum))
+    scale, epsilon, floor, reads, filters = band.mel
+    mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
+    given = (wanted, gate, grid.live(2.0 / band.n_fft))
+    grid.run(_numba().project, shape, band.tables, mel, given, (signal.samples, ahead, signal.sums(), signal.density))
 
 
 @lru_cache(maxsize=1)
@@ -166,23 +174,27 @@ def _numba() -> ModuleType:
     return projection_numba
 
 
+def readings(filters: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix ``(bands, bins)`` as the bins that every band reads, and their weights.
+
+    Returns:
+        first bin and number of bins, int64 ``(bands, 2)``, and the weights one band after the other, float32.
+    """
+    dense = filters.numpy()
+    heard = dense != 0
+    first = heard.argmax(axis=1)
+    count = np.where(heard.any(axis=1), dense.shape[1] - heard[:, ::-1].argmax(axis=1) - first, 0)
+    rows = [row[start : start + length] for row, start, length in zip(dense, first, count, strict=True)]
+    return np.stack([first, count], axis=1).astype(np.int64), np.concatenate(rows).astype(np.float32)
+
+
 def neighbours(spread: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """A matrix ``(bands, bins)`` in which every bin reads two neighbouring bands at most, as those and their weights.
 
     Returns:
-        the lower band, int64 ``(bins,)``, and weights of it and the next one, float32 ``(2, bins)``.
+        the lower band, int64 ``(bins,)``, and weights of it and the next one, float32 ``(bins, 2)``.
     """
     dense = np.vstack([spread.numpy(), np.zeros((1, spread.shape[1]), np.float32)])
     lower = np.minimum((dense != 0).argmax(axis=0), spread.shape[0] - 1).astype(np.int64)
     bins = np.arange(spread.shape[1])
-    return lower, np.stack([dense[lower, bins], dense[lower + 1, bins]]).astype(np.float32)
-
-
-def _weight(count: int, hop_length: int, window: Tensor) -> Tensor:
-    """One over the sum of the squared windows of ``count`` frames."""
-    overlaps = window.shape[0] // hop_length
-    squares = window.square().reshape(overlaps, hop_length)
-    total = window.new_zeros(count + overlaps - 1, hop_length)
-    for k in range(overlaps):
-        total[k : k + count] += squares[k]
-    return total.clamp_(min=1e-3).reciprocal_().reshape(-1)
+    return lower, np.stack([dense[lower, bins], dense[lower + 1, bins]], axis=1).astype(np.float32)

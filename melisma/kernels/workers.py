@@ -7,24 +7,36 @@ torch keeps to one thread.
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 _lock = threading.Lock()
+_gang = threading.Lock()
+_count: ContextVar[int] = ContextVar("count", default=0)  # of tasks at once, within ours()
 _pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _forget() -> None:
+    global _gang
+    _gang = threading.Lock()
+    _pools.clear()
+
 
 # A child process has none of its parent's threads.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
     with _lock:
         if workers not in _pools:
-            ready = threading.Barrier(workers + 1)
+            ready, here = threading.Barrier(workers + 1), torch.get_num_threads()
 
             def start() -> None:
                 torch.get_num_threads()  # a thread's first question sets its number to that of all; then it may differ
@@ -36,38 +48,92 @@ def _pool(workers: int) -> ThreadPoolExecutor:
                 pool.submit(lambda: None)
             ready.wait()
             # The number counts for the thread that sets it, but new threads take the one that was set last.
-            torch.set_num_threads(workers)
+            torch.set_num_threads(here)
             _pools[workers] = pool
         return _pools[workers]
 
 
+@contextmanager
+def ours() -> Iterator[None]:
+    """Within this block only tasks go side by side; what torch computes in the calling thread keeps to that thread.
+
+    Torch's own threads stay awake for milliseconds after an operation, on the very cores where the tasks are to run.
+    """
+    count = torch.get_num_threads()
+    if count == 1 or _count.get():
+        yield
+        return
+    token = _count.set(count)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+        _count.reset(token)
+
+
+def count() -> int:
+    """How many tasks may run at once."""
+    return _count.get() or torch.get_num_threads()
+
+
+def _in_mode(task: Callable[[], None], inference: bool, gradients: bool) -> None:
+    with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+        task()
+
+
 def run(tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks that do not depend on each other, on as many threads as torch may use; the first error is raised."""
-    workers = torch.get_num_threads()
+    workers = count()
     if workers == 1 or len(tasks) < 2:
         for task in tasks:
             task()
         return
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
-    def in_mode(task: Callable[[], None]) -> None:
-        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
-            task()
-
-    waiting: list[Future[None]] = [_pool(workers).submit(in_mode, task) for task in tasks]
+    waiting: list[Future[None]] = [_pool(workers).submit(_in_mode, task, inference, gradients) for task in tasks]
     for future in waiting:
         future.exception()  # all end before the first error is raised: they write into the caller's arrays
     for future in waiting:
         future.result()
 
 
+def together(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks that wait for each other, at most as many as torch has threads: all of them at the same time.
+
+    The first one runs in the calling thread. A task that raises must let the others go on (:func:`release`).
+    """
+    if len(tasks) < 2:
+        for task in tasks:
+            task()
+        return
+    workers = count()
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    with _gang:  # two half-started gangs in one pool would wait for each other's threads
+        pool = _pool(workers)
+        others = [pool.submit(_in_mode, task, inference, gradients) for task in tasks[1:]]
+        try:
+            with ours():
+                tasks[0]()
+        finally:
+            for future in others:
+                future.exception()
+    for future in others:
+        future.result()
+
+
+def release(counter: np.ndarray) -> None:
+    """Let all go on who wait, now or later, on the counter of a gang."""
+    counter[0] = 1 << 60
+
+
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:
     """Cut ``length`` into even parts of at most ``most``, and enough for every worker unless below ``least``."""
     if length == 0:
         return []
-    count = max(-(-length // most), min(torch.get_num_threads(), length // least), 1)
-    workers = torch.get_num_threads()
-    if count > workers:
-        count = -(-count // workers) * workers  # nobody waits in the last round
-    edges = [length * part // count for part in range(count + 1)]
+    workers = count()
+    parts = max(-(-length // most), min(workers, length // least), 1)
+    if parts > workers:
+        parts = -(-parts // workers) * workers  # nobody waits in the last round
+    edges = [length * part // parts for part in range(parts + 1)]
     return [(first, stop) for first, stop in pairwise(edges) if stop > first]

@@ -9,7 +9,7 @@ from melisma.data.singer import Note, Voice, sing
 from melisma.editing.formants import warp_formants
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
-from melisma.generators.spectral import analytic
+from melisma.generators.analytic import analytic
 from melisma.inference.vocoder import Info, Vocoder
 
 MEL = MelContract(sample_rate=16000, n_fft=512, win_length=512, hop_length=128, n_mels=40, fmin=40.0, fmax=8000.0)

@@ -8,8 +8,9 @@ import torch
 from melisma.audio.mel import MelContract
 from melisma.export.graph import PLAIN, GraphOptions, Layout
 from melisma.export.onnx_file import Exported, export_onnx
+from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.generators.spectral import Analytic, AnalyticConfig, Spectral, SpectralConfig
+from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.interop.loaded import LoadedModel
 from melisma.layers.weight_norm import fold
 

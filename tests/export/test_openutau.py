@@ -17,7 +17,7 @@ from melisma.cli import main
 from melisma.errors import MelismaError
 from melisma.export.diffsinger import write_checkpoint
 from melisma.export.openutau import check_suitable, package_id, read_package, render_as_openutau, settings
-from melisma.generators.spectral import analytic
+from melisma.generators.analytic import analytic
 from melisma.inference.vocoder import load
 from melisma.interop.loaded import LoadedModel
 

@@ -1,0 +1,42 @@
+"""Run every kernel of the spectral family once, so that its machine code is kept; see :mod:`melisma.kernels.ready`.
+
+``python -m melisma.inference.compiling`` does so at any time, at an installation for instance.
+"""
+
+import os
+
+import numpy as np
+import torch
+
+from melisma.audio.mel import OPENVPI_44K
+from melisma.audio.mel_bands import local_power
+from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
+from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.kernels import choice, ready
+
+_FRAMES = 40
+
+
+def compile_all() -> None:
+    """Compile what is not compiled yet; does nothing where numba is missing."""
+    if not choice.projection().fast:
+        return
+    ready.force()
+    generator = Spectral(SpectralConfig(OPENVPI_44K, channels=16, blocks=1, projections=1)).eval()
+    features, f0_hz = torch.full((1, OPENVPI_44K.n_mels, _FRAMES), -4.0), torch.full((1, _FRAMES), 200.0)
+    with torch.inference_mode():
+        generator(features, f0_hz, randomness=generator.randomness(f0_hz, 0, 0, _FRAMES))
+        local_power(features.transpose(1, 2).contiguous(), f0_hz, OPENVPI_44K, 1024)
+    curve = PhaseCurve(np.full(_FRAMES, 200.0), 44100, 512)
+    centres = np.arange(4, _FRAMES - 4) * 512.0
+    for channels in (1, 2):  # numba tells whether a slice of all channels is contiguous
+        recording = np.zeros((channels, _FRAMES * 512 + 2 * MARGIN), np.float32)
+        warp = Warp(curve, curve, centres, np.zeros(len(centres)), 1, 1024)
+        warp.read(lambda index, samples=recording: samples[:, index + MARGIN])  # type: ignore[misc]
+    ready.declare()
+
+
+if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(10)
+    compile_all()

@@ -1,0 +1,80 @@
+"""Pulse trains and counted noise on a CPU, in one pass over the samples and on all workers."""
+
+from functools import lru_cache, partial
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.kernels import LANES, choice, ready, workers
+
+_LEAST_SEGMENTS = 16  # for a worker of its own
+_LEAST_ROWS = 1 << 14
+
+
+def fused(hop_length: int, like: Tensor) -> bool:
+    """Whether the pulse train of such a curve can be made here."""
+    return (
+        choice.excitation().fast
+        and choice.kernels_allowed()
+        and type(like) is Tensor
+        and like.numel() > 0
+        and like.device.type == "cpu"
+        and like.dtype == torch.float32
+        and hop_length % LANES == 0
+        and not (like.requires_grad and torch.is_grad_enabled())
+        and ready.ready()
+    )
+
+
+def pulses(segments: Tensor, offset: Tensor, sample_rate: int, highest_hz: float, hop_length: int) -> Tensor:
+    """The pulse train of segments, see :func:`melisma.pulse.next_pulses`.
+
+    Args:
+        segments: start and end F0, start and end voicing, and log of the ratio of the F0s, ``(batch, segments, 5)``.
+        offset: cycles at the start of each, float64 ``(batch, segments)``.
+        sample_rate: Hz.
+        highest_hz: of the highest harmonic.
+        hop_length: samples a segment.
+
+    Returns:
+        ``(batch, segments * hop_length)``.
+    """
+    batch, count = offset.shape
+    given = segments.reshape(-1, 5).contiguous().numpy()
+    begin = offset.reshape(-1).contiguous().numpy()
+    position = ((torch.arange(hop_length, dtype=torch.float32) + 0.5) / hop_length).reshape(-1, LANES).numpy()
+    rows = hop_length // LANES
+    out = torch.empty(batch * count * rows, LANES)
+    made, shape = out.numpy(), (float(sample_rate), np.float32(highest_hz))
+
+    def part(first: int, stop: int) -> None:
+        _numba().pulses(given[first:stop], begin[first:stop], shape, position, made[first * rows : stop * rows])
+
+    workers.together([partial(part, *ends) for ends in _shares(batch * count, _LEAST_SEGMENTS)])
+    return out.reshape(batch, count * hop_length)
+
+
+def normal(start: int, count: int, keys: tuple[int, ...], constants: tuple[int, ...], table: Tensor) -> Tensor:
+    """Counted noise ``(count, streams)``, see :func:`melisma.noise.counter_normal`; words may be signed or not."""
+    words = [np.array([value & (1 << 64) - 1 for value in values], np.uint64) for values in (keys, constants)]
+    out = torch.empty(count, len(keys))
+
+    def part(first: int, stop: int) -> None:
+        _numba().normal(np.int64(start + first), *words, table.numpy(), out[first:stop].numpy())
+
+    workers.together([partial(part, *ends) for ends in _shares(count, _LEAST_ROWS)])
+    return out
+
+
+def _shares(length: int, least: int) -> list[tuple[int, int]]:
+    """One stretch a worker."""
+    return workers.stretches(length, least, length)
+
+
+@lru_cache(maxsize=1)
+def _numba() -> ModuleType:
+    from melisma.kernels import excitation_numba
+
+    return excitation_numba

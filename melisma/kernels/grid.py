@@ -1,0 +1,162 @@
+"""Signals in lanes: a clip in sixteen stretches side by side, cut into frames that workers share.
+
+Lane ``l`` of a signal holds the hops from ``l * slots`` on, as many as its ``slots`` frames reach over, so that its
+last hops are also the first of the next lane. A signal is ``(rows, 16)``, a row for every sample of a lane.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.kernels import LANES, workers
+
+_LEAST_UNITS = 4  # for a worker of its own
+
+
+def fits(n_fft: int) -> bool:
+    """Whether frames of this length can be transformed here: powers of two."""
+    return n_fft >= 16 and n_fft & (n_fft - 1) == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A short-time Fourier transform and its inverse.
+
+    Attributes:
+        hop_length: samples a frame.
+        window: ``(n_fft,)`` float32, of both directions; ``n_fft`` is a multiple of the hop.
+        left: samples before the first frame's own, of ``n_fft - hop_length``.
+        reflected: whether the signal is continued by its mirror image beyond its ends, else by zeros.
+    """
+
+    hop_length: int
+    window: np.ndarray
+    left: int
+    reflected: bool
+
+    @property
+    def n_fft(self) -> int:
+        """Samples of a frame."""
+        return int(self.window.size)
+
+    @property
+    def shared_hops(self) -> int:
+        """Hops of a frame that the next one also covers."""
+        return self.n_fft // self.hop_length - 1
+
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """What the kernels need of it."""
+        from melisma.kernels import fft_numba
+
+        return (self.window, *fft_numba.tables(self.n_fft))
+
+
+class Grid:
+    """How the frames of a clip are spread over lanes and workers.
+
+    Lane ``l`` has the frames from ``l * slots`` on. A worker needs as many slots as frames overlap, or its ends would
+    reach past its neighbours.
+
+    Args:
+        frames: of the clip.
+        shared_hops: hops of a frame that the next one also covers.
+        unit: frames that stay together, in one lane and one worker.
+    """
+
+    def __init__(self, frames: int, shared_hops: int, unit: int = 1) -> None:
+        self.frames, self.shared_hops = frames, shared_hops
+        units = -(-max(-(-frames // LANES), shared_hops + 1) // unit)
+        self.slots = units * unit
+        count = max(1, min(workers.count(), units // max(_LEAST_UNITS, -(-shared_hops // unit))))
+        self.edges = np.array([units * part // count * unit for part in range(count + 1)])
+
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """A kernel on all workers."""
+        counter = np.zeros(1, np.int64)
+        count = len(self.edges) - 1
+        workers.together([partial(kernel, worker, self.edges, counter, *arguments) for worker in range(count)])
+
+    def empty(self, rows: int) -> np.ndarray:
+        """Room for rows of lanes, where vectors start at cache lines."""
+        return torch.empty(rows, LANES).numpy()
+
+    def live(self, value: float) -> np.ndarray:
+        """A value in frames of the clip, 0 in those that only fill the lanes: ``(slots, 16)``."""
+        return self.slotwise(torch.full((self.frames, 1), value))
+
+    def slotwise(self, values: Tensor) -> np.ndarray:
+        """``(frames, rows)`` -> ``(slots * rows, 16)``, zeros beyond the last frame."""
+        padded = torch.nn.functional.pad(values, (0, 0, 0, self.slots * LANES - self.frames))
+        return padded.reshape(LANES, -1).t().contiguous().numpy()
+
+    def rows(self, values: np.ndarray) -> Tensor:
+        """The inverse of :meth:`slotwise`."""
+        flat = torch.from_numpy(values).t().reshape(LANES * self.slots, -1)
+        return flat[: self.frames]
+
+
+class Signal:
+    """A signal in lanes: the samples that a grid's frames reach over, padding included."""
+
+    def __init__(self, transform: Transform, grid: Grid, samples: np.ndarray | None = None) -> None:
+        self.transform, self.grid = transform, grid
+        self.shared = grid.shared_hops * transform.hop_length
+        self.lane_rows = grid.slots * transform.hop_length
+        self.count = grid.frames * transform.hop_length
+        self.samples = grid.empty(self.lane_rows + self.shared) if samples is None else samples
+
+    def fill(self, audio: Tensor) -> None:
+        """Take ``(samples,)``."""
+        whole = audio.new_zeros(LANES * self.lane_rows + self.shared)
+        whole[self.transform.left : self.transform.left + self.count] = audio
+        self.samples = self._in_lanes(whole)
+        self.close()
+
+    def audio(self) -> Tensor:
+        """Back to ``(samples,)``."""
+        rows, left = self.lane_rows, self.transform.left
+        lanes = torch.from_numpy(self.samples)
+        whole = torch.cat([lanes[:rows].t().reshape(-1), lanes[rows:, -1]])
+        return whole[left : left + self.count]
+
+    def _in_lanes(self, whole: Tensor) -> np.ndarray:
+        return whole.unfold(0, self.lane_rows + self.shared, self.lane_rows).t().contiguous().numpy()
+
+    @property
+    def density(self) -> np.ndarray:
+        """One over the sum of the squared windows."""
+        key = (self.grid.frames, self.grid.slots, self.transform.hop_length)
+        return _density(*key, self.transform.window.tobytes())
+
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Room for every worker's sums of frames, and for what waits to be added to them."""
+        count = len(self.grid.edges) - 1
+        heads = self.grid.empty(count * self.grid.shared_hops * self.shared)
+        return self.grid.empty(self.lane_rows + count * self.shared), heads.reshape(count, -1, LANES)
+
+    def close(self) -> None:
+        """Continue the signal beyond its ends, and repeat every lane's first hops behind the one before."""
+        transform = self.transform
+        _close(self.samples, self.lane_rows, self.shared, transform.left, self.count, transform.reflected)
+
+
+def _close(*arguments: Any) -> None:
+    from melisma.kernels import grid_numba
+
+    grid_numba.close(*arguments)
+
+
+@lru_cache(maxsize=8)
+def _density(frames: int, slots: int, hop_length: int, window: bytes) -> np.ndarray:
+    squares = torch.frombuffer(bytearray(window), dtype=torch.float32).square().reshape(-1, hop_length)
+    overlaps = squares.shape[0]
+    total = torch.zeros(LANES * slots + overlaps - 1, hop_length)
+    for k in range(overlaps):
+        total[k : k + frames] += squares[k]
+    flat = total.clamp_(min=1e-3).reciprocal_().reshape(-1)
+    return flat.unfold(0, (slots + overlaps - 1) * hop_length, slots * hop_length).t().contiguous().numpy()

@@ -1,0 +1,129 @@
+"""Masks on a pulse train and on noise, from the log-mel to samples; see :mod:`melisma.kernels.masks`."""
+
+import numpy as np
+
+from melisma.kernels import LANES
+from melisma.kernels.fft_numba import ends, inverse, merge, merge_ends, split
+from melisma.kernels.grid_numba import add_frames, finish_heads, summed_rows, transformed
+from melisma.kernels.lanes_numba import (
+    compiled,
+    exponential,
+    inner,
+    larger,
+    load,
+    logarithm,
+    meet,
+    store,
+)
+
+_ZERO, _ONE, _TWO, _HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
+_SILENT = np.float32(1e-14)
+
+
+@compiled
+def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[no-untyped-def]
+    """Half the logarithm of the local power of the frames ``first`` to ``stop``.
+
+    Args:
+        first: frame.
+        stop: frame.
+        wanted: natural log-mel, ``(frames * groups, 16)``, rows padded to whole groups.
+        width: bins over which the power of a frame is averaged, float64 ``(frames,)``.
+        bands: ``(silence, flat)``: power of the contract's floor, log level of white noise ``(groups, 16)``.
+        spread: ``(lower, weights)``: the lower of the two bands that a bin reads, ``(bins, 2)``.
+        out: ``(frames, bins in whole groups)``.
+    """
+    silence, flat = bands
+    lower, weights = spread
+    groups, count = flat.shape[0], lower.size
+    density = np.zeros((groups + 1, LANES), np.float32)
+    seen = density.reshape(-1)
+    total, row = np.zeros(count + 1), np.empty((out.shape[1] // LANES, LANES), np.float32)
+    line = row.reshape(-1)
+    line[:] = _ONE
+    for frame in range(first, stop):
+        for g in range(groups):
+            power = larger(exponential(load(wanted, frame * groups + g) * _TWO) - silence, _ZERO)
+            store(density, g, power * exponential(load(flat, g) * -_TWO))
+        for k in range(count):
+            power_here = seen[lower[k]] * weights[k, 0] + seen[lower[k] + 1] * weights[k, 1]
+            total[k + 1] = total[k] + power_here
+        half = width[frame] / 2.0
+        for k in range(count):
+            low, high = max(k + 0.5 - half, 0.0), min(k + 0.5 + half, float(count))
+            below, above = min(int(low), count - 1), min(int(high), count - 1)
+            start = total[below] + (total[below + 1] - total[below]) * (low - below)
+            end = total[above] + (total[above + 1] - total[above]) * (high - above)
+            line[k] = (end - start) / (high - low)
+        for g in range(row.shape[0]):
+            store(row, g, logarithm(larger(load(row, g), _SILENT)) * _HALF)
+        out[frame, :] = line
+
+
+@inner
+def _masked(p, n, logs, k, bins):  # type: ignore[no-untyped-def]
+    """A bin of the pulses and of the noise, each ``(real, imaginary)``, under their masks, added up."""
+    pulse, noise = exponential(load(logs, k)), exponential(load(logs, bins + k))
+    return p[0] * pulse + n[0] * noise, p[1] * pulse + n[1] * noise
+
+
+@inner
+def _between(rows, frames, slots, t, offset, out):  # type: ignore[no-untyped-def]
+    """The masks of a slot of every lane, on the line from its frame to the one before or behind it; ends are held."""
+    beside, share = (-1, -offset) if offset < 0 else (1, offset)
+    for lane in range(LANES):
+        frame = min(lane * slots + t, frames - 1)
+        here, there = rows[frame], rows[max(0, min(frame + beside, frames - 1))]
+        for k in range(out.shape[0]):
+            out[k, lane] = here[k] + share * (there[k] - here[k])
+
+
+@compiled
+def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ignore[no-untyped-def]
+    """A worker's part of both priors under their masks.
+
+    Args:
+        worker: its number.
+        edges: slots at which the workers' parts begin and end; a slot is a mask frame of every lane.
+        counter: on which they meet, 0 at first.
+        shape: ``(hop, frames)``; ``frames`` counts those of the mel.
+        tables: ``(window, twiddles, position, turn)``.
+        given: ``(pulses, noise, live)``: signals, and a factor for frames of the clip, 0 for others.
+        masks: ``(logs, offsets)``: log magnitude on the pulses and on the noise ``(frames, 2 * bins)``, and where the
+            mask frames of a frame lie, in frames from its centre.
+        work: ``(sums, signal)``; the signal is made here.
+    """
+    hop, frames = shape
+    window, twiddles, position, turn = tables
+    pulses, noise, live = given
+    logs, offsets = masks
+    (total, heads), signal = work
+    workers, half, bins = edges.size - 1, window.size // 2, window.size // 2 + 1
+    slots = edges[-1] // offsets.size
+    re, im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
+    noise_re, noise_im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
+    words = np.empty((2 * bins, LANES), np.float32)
+    first, stop = edges[worker], edges[worker + 1]
+    shared = window.size - hop
+    own = total[first * hop + worker * shared :]
+    for t in range(first, stop):
+        _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], words)
+        transformed(pulses, t * hop, window, re, im, twiddles)
+        transformed(noise, t * hop, window, noise_re, noise_im, twiddles)
+        p, n = ends(re, im, position), ends(noise_re, noise_im, position)
+        zero = load(live, t) * _ZERO
+        low, _ = _masked((p[0], zero), (n[0], zero), words, 0, bins)
+        high, _ = _masked((p[1], zero), (n[1], zero), words, half, bins)
+        merge_ends(re, im, position, low, high)
+        for k in range(1, half // 2 + 1):
+            pr, pi, qr, qi = split(re, im, k, position, turn)
+            nr, ni, mr, mi = split(noise_re, noise_im, k, position, turn)
+            xr, xi = _masked((pr, pi), (nr, ni), words, k, bins)
+            yr, yi = _masked((qr, qi), (mr, mi), words, half - k, bins)
+            merge(re, im, k, position, turn, xr, xi, yr, yi)
+        inverse(re, im, twiddles)
+        add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)
+    meet(counter, workers)
+    finish_heads(worker, edges, hop, window, live, total, heads)
+    for row in range(summed_rows(worker, edges, hop, shared)):
+        store(signal, first * hop + row, load(own, row))

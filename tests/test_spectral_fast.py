@@ -1,0 +1,94 @@
+"""The spectral generators in kernels against their plain forward."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from melisma.audio.mel import OPENVPI_44K, MelContract
+from melisma.generators import spectral_fast
+from melisma.generators.analytic import Analytic, AnalyticConfig
+from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.kernels import choice
+
+pytest.importorskip("numba")
+
+SMALL = MelContract(24000, 1024, 1024, 256, 80, 0.0, 12000.0, padding="nvstft")
+CONFIGS: dict[str, AnalyticConfig] = {
+    "analytic": AnalyticConfig(OPENVPI_44K, projections=1),
+    "spectral": SpectralConfig(OPENVPI_44K, channels=32, blocks=3, projections=1),
+    "one subframe": SpectralConfig(SMALL, n_fft=1024, subframes=1, channels=16, blocks=2, projections=0),
+    "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=48, blocks=1, projections=2),
+    "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
+    "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
+}
+
+
+def _generator(config: AnalyticConfig) -> Analytic:
+    torch.manual_seed(0)
+    generator = (Spectral(config) if isinstance(config, SpectralConfig) else Analytic(config)).eval()
+    if isinstance(generator, Spectral):
+        nn.init.normal_(generator.head.weight, std=0.05)
+    return generator.requires_grad_(False)
+
+
+def _given(config: AnalyticConfig, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    features = -4.0 + 0.5 * torch.randn(2, config.mel.n_mels, frames)
+    f0_hz = torch.where(torch.rand(2, frames) < 0.2, 0.0, 200.0 * 2 ** torch.rand(2, frames))
+    return features, f0_hz
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("frames", [1, 5, 130])
+def test_equals_the_plain_forward(name: str, frames: int) -> None:
+    generator = _generator(CONFIGS[name])
+    features, f0_hz = _given(generator.config, frames)
+    randomness = generator.randomness(f0_hz, 0, 0, frames)
+    found = generator(features, f0_hz, randomness=randomness)
+    with choice.plain():
+        expected = generator(features, f0_hz, randomness=randomness)
+    assert (found - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def test_threads_do_not_change_the_audio() -> None:
+    generator = _generator(dataclasses.replace(CONFIGS["spectral"], projections=2))
+    features, f0_hz = _given(generator.config, 300)
+    randomness, before, found = generator.randomness(f0_hz, 0, 0, 300), torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(generator(features, f0_hz, randomness=randomness))
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] - found[1]).abs().max() <= 1e-5 * found[0].std()
+
+
+def test_the_packed_backbone_follows_its_weights() -> None:
+    generator = _generator(CONFIGS["spectral"])
+    assert isinstance(generator, Spectral)
+    conditions = torch.randn(1, 40, 3 * 128 + 2)
+    fast = spectral_fast.packed(generator, conditions)
+    assert fast is not None
+    assert spectral_fast.packed(generator, conditions) is fast
+    before = fast(conditions)
+    with torch.no_grad():
+        generator.head.bias += 1.0
+    again = spectral_fast.packed(generator, conditions)
+    assert again is not None
+    torch.testing.assert_close(again(conditions), before + 1.0)
+    assert spectral_fast.packed(generator.train(), conditions) is None
+
+
+def test_an_error_in_one_worker_does_not_hold_the_others() -> None:
+    generator = _generator(CONFIGS["spectral"])
+    assert isinstance(generator, Spectral)
+    fast = spectral_fast.FastBackbone(generator)
+    fast.entry = fast.entry[:-1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="shape"):
+            fast(torch.randn(1, 80, 3 * 128 + 2))
+    finally:
+        torch.set_num_threads(before)
