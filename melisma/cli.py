@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from melisma.errors import MelismaError
 
@@ -175,7 +175,9 @@ def convert(
 
 
 def export(
-    target: Annotated[Positional[Literal["onnx", "openutau", "diffsinger"]], arg(metavar="onnx|openutau|diffsinger")],
+    target: Annotated[
+        Positional[Literal["onnx", "openutau", "diffsinger", "model"]], arg(metavar="onnx|openutau|diffsinger|model")
+    ],
     model: Annotated[Positional[str], arg(metavar="MODEL")],
     out: Out,
     precision: Literal["float32", "float16", "int8"] = "float32",
@@ -190,8 +192,9 @@ def export(
 
     Args:
         target: onnx (a graph in one file), openutau (a vocoder package, .oudep) or diffsinger (a folder with model.ckpt
-            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only).
-        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads.
+            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only); or model: a run of melisma train as one
+            safetensors file.
+        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads; for model the folder of a run.
         out: the file, or the folder for diffsinger.
         precision: of the weights in the graph; what a smaller one costs is measured and printed.
         seed: of phase and noise, which the graph makes itself: the same audio as melisma synth --seed.
@@ -199,7 +202,7 @@ def export(
         speaker: settle this speaker (number or name) in the graph; otherwise it is an input where the model has one.
         projections: rounds of mel projection of the spectral models.
         opset: of the ONNX operators.
-        name: of the package (openutau); the model's own by default.
+        name: of the package (openutau) or the model; its own by default.
     """
     from melisma.commands import export as command
 
@@ -228,16 +231,22 @@ def evaluate(
 def train(
     recipe: Annotated[Positional[Path], arg(metavar="RECIPE")],
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    tensorboard: bool = False,
+    setting: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
 ) -> None:
     """Train a recipe; a run that is found in the folder goes on.
+
+    Settings of the recipe may follow as --key VALUE or --part.key VALUE: --batch 4 --data.folders '[my-dataset]'.
 
     Args:
         recipe: a .yaml file, see recipes/.
         folder: where checkpoints and the log go.
+        tensorboard: write TensorBoard's files too, into the folder.
+        setting: another way to write --key VALUE.
     """
-    from melisma.training.recipe import train as run
+    from melisma.training.launch import train as run
 
-    run(recipe, folder)
+    run(recipe, folder, setting, tensorboard)
 
 
 def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo"), singer: bool = False) -> None:
@@ -335,6 +344,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), _termination_as_interruption():
             warnings.showwarning = _show_warning
+            if given[0] == "train":
+                given = _with_settings(given)
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="melisma", description=DESCRIPTION, args=given)
     except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
         return stop.code if isinstance(stop.code, int) else 2
@@ -354,6 +365,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         return _failed(f"unexpected {kind}: {_one_line(error)}; run again with --debug and report it", debug)
     return 0
+
+
+def _with_settings(given: list[str]) -> list[str]:
+    """Let settings of a recipe, --key VALUE, reach the command as --setting key=VALUE."""
+    from melisma.training.launch import split_overrides
+
+    rest, settings = split_overrides(given, ("--tensorboard", "--no-tensorboard", "--setting", "--help"))
+    return [*rest, *(word for setting in settings for word in ("--setting", setting))]
 
 
 @contextmanager

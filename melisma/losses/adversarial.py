@@ -1,7 +1,7 @@
 """Adversarial losses, for both sides, and feature matching.
 
-Least squares (Mao et al. 2017, as in HiFi-GAN) wants 1 for real and 0 for made; the hinge (Lim & Ye 2017, as in EnCodec)
-wants at least 1 for real and at most -1 for made.
+Least squares (Mao et al. 2017, as in HiFi-GAN) wants 1 for real and 0 for made; the hinge (Lim & Ye 2017, as in
+EnCodec) wants at least 1 for real and at most -1 for made.
 """
 
 from collections.abc import Sequence
