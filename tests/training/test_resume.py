@@ -188,7 +188,13 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    code = f"import os, signal; from pathlib import Path; from melisma.training.lock import locked\nwith locked(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)"
+    lines = (
+        "import os, signal",
+        "from pathlib import Path",
+        "from melisma.training.lock import locked",
+        f"with locked(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    code = "\n".join(lines)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "lock").read_text().startswith("process ")
     with locked(tmp_path):

@@ -1,4 +1,4 @@
-"""A step: it learns, is clipped, is the same in parts and on several processes, and moves nothing if it is not finite."""
+"""A step: it learns, is clipped, is the same in parts and on several processes, and moves all or nothing."""
 
 import dataclasses
 import json
@@ -257,7 +257,7 @@ def test_what_never_gets_finite_ends_with_the_clips_named(tmp_path: Path, capsys
         folder, patience_bad=1, data={"folders": [str(folder)], "frames": 16, "balance": 0.0, "gain_db": [0, 0]}
     )
     run = Trainer(recipe_from(content, "recipe"), tmp_path / "run")
-    with pytest.raises(MelismaError, match=r"not finite whatever the learning rate; .* S|not finite whatever"):
+    with pytest.raises(MelismaError, match="not finite whatever the learning rate"):
         run.run()
     out = capsys.readouterr().out
     assert out.count("back to S_0.pth") == 5
