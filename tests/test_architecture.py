@@ -47,7 +47,7 @@ GUESTS = {
     "starlette": {"web"},
     "uvicorn": {"web", "commands"},
     "prometheus_client": {"web"},
-    "ray": {"web"},
+    "ray": {"data", "web"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (
