@@ -1,5 +1,6 @@
 """Arguments of the commands around recordings: ``prepare`` before training, ``evaluate`` and ``listen`` after it."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +47,7 @@ def prepare(
         engine: local, or ray for the machines of a Ray cluster.
         seed: of the twins' pitches.
     """
+    _need(sources, "prepare: name the folders with your recordings")
     from melisma.commands import prepare as command
     from melisma.data.parts import PrepareSettings
     from melisma.data.scan import Defaults
@@ -105,6 +107,14 @@ def listen(
         world: let WORLD sing too.
         small: compress the audio (Opus); a tenth of the size, and no longer exactly what the models gave.
     """
+    _need(clips, "listen: name recordings, or folders of them")
     from melisma.commands import listen as command
 
     command.run(clips, out, models, shift, longest, projections, world, small)
+
+
+def _need(given: tuple[Path, ...], wish: str) -> None:
+    """Wrong usage where nothing is named."""
+    if not given:
+        print(f"error: {wish}", file=sys.stderr)
+        raise SystemExit(2)
