@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from melisma.commands.datasets import evaluate, listen, prepare
 from melisma.errors import MelismaError
 
 Out = Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
@@ -209,74 +210,6 @@ def export(
     command.run(target, model, out, precision, seed, noise_inputs, speaker, projections, opset, name)
 
 
-def prepare(
-    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC")],
-    out: Annotated[Path, arg(aliases=["-o"], metavar="DATASET")],
-    rate: int = 44100,
-    hop: int = 512,
-    f0_method: str = "swift-f0",
-    kind: Literal["singing", "speech"] = "singing",
-    speaker: str = "",
-    licence: str = "",
-    held_out: Path | None = None,
-    trim: bool = False,
-    longest: float = 60.0,
-    twins: bool = False,
-    made: float = 0.0,
-    sample_format: Literal["pcm16", "float"] = "pcm16",
-    jobs: int | None = None,
-    engine: Literal["local", "ray"] = "local",
-    seed: int = 0,
-) -> None:
-    """Make a dataset to train on from folders of recordings; interrupted, the same command goes on.
-
-    Args:
-        sources: folders and files: wav, flac, ogg, opus, mp3, aiff and m4a of any rate and number of channels.
-        out: folder of the dataset.
-        rate: Hz of the dataset, that of the model to train.
-        hop: samples between F0 values, that of the model to train.
-        f0_method: swift-f0, harvest or dio.
-        kind: what the recordings are, where no manifest.json beside them says it.
-        speaker: who sings, where no manifest says it; else the name of the folder.
-        licence: under which the recordings may be used, where no manifest says it.
-        held_out: list of recordings to leave out, see recipes/heldout.txt.
-        trim: take silence away.
-        longest: seconds; longer recordings are cut where they are quiet.
-        twins: add the same voices at other pitches (WORLD), which teaches a model to sing shifted.
-        made: so many seconds of the built-in singer besides, 50 to 1600 Hz.
-        sample_format: pcm16, or float at twice the size.
-        jobs: processes; one a core. The result is the same for any number.
-        engine: local, or ray for the machines of a Ray cluster.
-        seed: of the twins' pitches.
-    """
-    from melisma.commands import prepare as command
-    from melisma.data.parts import PrepareSettings
-    from melisma.data.scan import Defaults
-
-    settings = PrepareSettings(rate, hop, f0_method, trim, longest, twins, seed)
-    defaults = Defaults(kind, speaker, licence)
-    command.run(sources, out, settings, defaults, held_out, made, sample_format, jobs, engine)
-
-
-def evaluate(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
-    data: Annotated[Positional[Path], arg(metavar="DATA")],
-    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
-    clips: Path = Path("recipes/heldout.txt"),
-) -> None:
-    """Measure a model on recordings that it never heard, beside its baselines.
-
-    Args:
-        model: melisma-44k, analytic, or a checkpoint.
-        data: folder of the recordings, with its manifest.json.
-        out: folder for report.json and report.md.
-        clips: list of the clips, see recipes/heldout.txt.
-    """
-    from melisma.evaluation.report import main as run
-
-    run(model, data, clips, out)
-
-
 def train(
     recipe: Annotated[Positional[Path], arg(metavar="RECIPE")],
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
@@ -379,6 +312,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "prepare": prepare,
     "evaluate": evaluate,
+    "listen": listen,
     "train": train,
     "bench": bench,
     "serve": serve,

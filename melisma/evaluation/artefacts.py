@@ -17,7 +17,7 @@ BREATH_FFT = 2048
 # A bin's neighbourhood on both sides, without the line itself.
 NEAR_BINS, LINE_BINS = 24, 3
 # Averages fluctuate: a line is what stands out by more than so many standard deviations of a noise's bin.
-DEVIATIONS = 5.0
+DEVIATIONS, BREATH_DEVIATIONS = 5.0, 6.0
 FEWEST_WINDOWS = 8
 HARMONIC_BANDS_HZ = ((5000.0, 7000.0), (7000.0, 10000.0), (10000.0, 13000.0), (13000.0, 16000.0))
 HARMONIC_WINDOW_S = 0.03
@@ -84,7 +84,7 @@ def line_in_breath_db(
     for audio in (generated, reference):
         power = np.maximum(power_spectrum(audio, starts, size), 1e-14)
         rise.append(10.0 * np.log10(power / np.maximum(_neighbourhood(power), 1e-14)))
-    expected = 10.0 / math.log(10.0) * math.sqrt(2.0 / (len(starts) / 2)) * DEVIATIONS
+    expected = 10.0 / math.log(10.0) * math.sqrt(2.0 / (len(starts) / 2)) * BREATH_DEVIATIONS
     excess = (rise[0] - rise[1])[2:].max()
     return float(excess) if excess > expected else 0.0
 
