@@ -78,6 +78,8 @@ def _publish(run: Path, out: Path, name: str | None, half: bool) -> None:
         raise MelismaError(f"{out}: name it with the suffix .safetensors")
     published = publish(run, out, name, half)
     why = "the best of the run's validations" if published.best else "not chosen by validation"
+    if published.best and published.step == 0:
+        why = "the beginning: no validation was better"
     print(f"{out}: {published.name}, {out.stat().st_size / 1e6:.1f} MB, of {published.checkpoint.name} ({why})")
 
 

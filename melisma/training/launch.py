@@ -48,7 +48,7 @@ def complete(recipe: Recipe, folder: Path) -> Recipe:
             raise MelismaError(f"{path}: damaged ({error}); copy it again, or train in another folder") from error
         return dataclasses.replace(recipe, generator=saved.generator)
     assert recipe.start_from is not None  # a recipe without either is refused when it is read
-    return dataclasses.replace(recipe, generator=read_start(Path(recipe.start_from)).config)
+    return dataclasses.replace(recipe, generator=read_start(recipe.start_from).config)
 
 
 def split_overrides(arguments: Sequence[str], own: Sequence[str] = ()) -> tuple[list[str], list[str]]:

@@ -13,10 +13,11 @@ from melisma.training.voice import Voice
 
 @dataclass(frozen=True)
 class Published:
-    """What was written: the name of the model, its checkpoint, and whether validation chose it."""
+    """What was written: the name of the model, its checkpoint and step, and whether validation chose it."""
 
     name: str
     checkpoint: Path
+    step: int
     best: bool
 
 
@@ -48,13 +49,13 @@ def publish(run: Path, out: Path, name: str | None = None, half: bool = False) -
         name=named,
         version=about.version,
         licence=about.licence,
-        provenance=about.provenance,
+        provenance=about.provenance or content["data_provenance"],
         f0_range_hz=about.f0_range_hz or content["f0_range_hz"],
         speakers=None if voice.speakers is None else voice.speakers.weight.detach(),
         speaker_names=None if voice.speakers is None else content["speakers"],
         half=half,
     )
-    return Published(named, path, best)
+    return Published(named, path, content["step"], best)
 
 
 def choose(run: Path) -> tuple[Path, bool]:

@@ -21,10 +21,17 @@ COUNTS = ("step", "rate_scale", "warmup", "bad", "rollbacks")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run knows of its data: the rows of its speakers, and the lowest and highest F0 in Hz, None without any."""
+    """What a run knows of its data.
+
+    Attributes:
+        speakers: row of each in the speaker table.
+        f0_range_hz: lowest and highest F0, None without any.
+        data_provenance: licences and credits, as the datasets state them.
+    """
 
     speakers: dict[str, int]
     f0_range_hz: tuple[float, float] | None
+    data_provenance: str
 
 
 def save(folder: Path, state: State, record: Record, recipe: Recipe, facts: Facts) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from melisma.config import to_mapping
 from melisma.discriminators import Discriminator
 from melisma.errors import MelismaError
+from melisma.inference.vocoder import model_path
 from melisma.interop import load_checkpoint as load_model
 from melisma.interop.pickles import read_pickle
 from melisma.interop.state import strip_prefix
@@ -52,12 +53,13 @@ class Start:
     judges: dict[str, dict[str, Tensor]]
 
 
-def read_start(path: Path) -> Start:
-    """Read a checkpoint to begin with.
+def read_start(name_or_path: str | Path) -> Start:
+    """Read a checkpoint to begin with: a shipped model by its name, or a file.
 
     Raises:
         MelismaError: no such file, no model that melisma reads, or one without weights to train.
     """
+    path = model_path(name_or_path)
     if path.suffix == OURS and path.name.startswith("S_"):
         return _from_run(path, load_checkpoint(path))
     loaded = load_model(path)

@@ -12,6 +12,7 @@ import numpy as np
 from melisma.errors import MelismaError
 from melisma.training.batch import Batch, collate, shape_of
 from melisma.training.checkpoint import latest_checkpoint, load_checkpoint, save_config
+from melisma.training.credits import provenance_of
 from melisma.training.crops import Crop, Plan, cut, draw_plan, long_enough
 from melisma.training.features import features_of
 from melisma.training.processes import choose_device, first_does, rank, world_size
@@ -48,7 +49,7 @@ class Trainer:
         self.asked = False
         found = first_does(lambda: _latest(folder, recipe))
         content = first_does(lambda: load_checkpoint(found)) if found is not None else None
-        start = first_does(lambda: read_start(Path(recipe.start_from))) if recipe.start_from and not content else None  # type: ignore[arg-type]
+        start = first_does(lambda: read_start(recipe.start_from)) if recipe.start_from and not content else None  # type: ignore[arg-type]
         places = all_places(recipe.data.folders)
         held = all_places(recipe.validation.folders) if recipe.validation.folders else []
         if recipe.validation.every and not held:
@@ -67,7 +68,7 @@ class Trainer:
         if short:
             self.notes.append(f"{short} of {len(places)} clips are shorter than a segment and are filled with silence")
         self.chances = Chances(places, recipe.data.shares)
-        self.facts = Facts(self.speakers, self.chances.range_hz())
+        self.facts = Facts(self.speakers, self.chances.range_hz(), provenance_of(recipe.data.folders))
         if recipe.data.balance:
             self.notes += self.chances.out_of_reach(*recipe.data.resample_range)
         self.saved = -1

@@ -23,6 +23,7 @@ from melisma.layers.weight_norm import fold, split
 from melisma.training import launch
 from melisma.training import trainer as module
 from melisma.training.checkpoint import load_checkpoint
+from melisma.training.credits import provenance_of
 from melisma.training.publish import publish
 from melisma.training.recipe import Recipe, recipe_from
 from melisma.training.start import read_start
@@ -158,7 +159,7 @@ def test_another_models_checkpoint_says_what_differs(tmp_path: Path, dataset: Pa
     path = write_foreign(tmp_path / "foreign", "openvpi", False)
     with pytest.raises(MelismaError, match=r"resblock_dilation_sizes .*; leave 'generator' out"):
         Trainer(dataclasses.replace(gan, start_from=str(path)), tmp_path / "run")
-    with pytest.raises(MelismaError, match="no such file"):
+    with pytest.raises(MelismaError, match="no such model or file"):
         read_start(tmp_path / "nothing.pth")
 
 
@@ -270,8 +271,29 @@ def test_publishing_takes_the_best_and_says_who_it_is(
     loaded = load_model(tmp_path / "a.safetensors")
     assert (loaded.name, loaded.version, loaded.licence, loaded.provenance) == ("anna", "2.1", "CC0", "made")
     assert loaded.f0_range_hz == (60.0, 900.0)
+    assert published.step == 2
     newest = publish(tmp_path / "run" / "S_4.pth", tmp_path / "b.safetensors", name="other")
-    assert (newest.name, newest.best) == ("other", False)
+    assert (newest.name, newest.step, newest.best) == ("other", 4, False)
     for wrong, words in ((tmp_path, "no run"), (tmp_path / "nowhere", "no run")):
         with pytest.raises(MelismaError, match=words):
             publish(wrong, tmp_path / "c.safetensors")
+
+
+def test_the_shipped_model_trains_on_by_its_name(tmp_path: Path) -> None:
+    start = read_start("melisma-44k")
+    assert start.config == load_model(start.path).generator.config
+    with pytest.raises(MelismaError, match="did you mean 'melisma-44k'"):
+        read_start("melisma-44")
+
+
+def test_licences_of_the_data_are_the_provenance(tmp_path: Path, dataset: Path, gan: Recipe) -> None:
+    table = "key,licence,credit\na,CC0,\nb,CC0,\nc,CC BY 4.0,Anna Ö\nd,,\n"
+    (tmp_path / "manifest.csv").write_text(table, encoding="utf-8")
+    said = provenance_of([str(dataset), str(tmp_path)])
+    assert said == ("Trained on 4 clips: CC0 (2 clips); Anna Ö, CC BY 4.0 (1 clip); licence not stated (1 clip).")
+    assert provenance_of([str(dataset)]) == ""
+    run = Trainer(dataclasses.replace(gan, steps=1), tmp_path / "run")
+    run.facts = dataclasses.replace(run.facts, data_provenance=said)
+    run.run()
+    publish(tmp_path / "run", tmp_path / "a.safetensors")
+    assert load_model(tmp_path / "a.safetensors").provenance == said
