@@ -218,7 +218,8 @@ def train(
 ) -> None:
     """Train a recipe; a run that is found in the folder goes on.
 
-    Settings of the recipe may follow as --key VALUE or --part.key VALUE: --batch 4 --data.folders '[my-dataset]'.
+    Settings of the recipe may follow as --key VALUE or --part.key VALUE: --steps 2000 --batch 4 --start_from CHECKPOINT
+    --data.folders '[my-dataset]' --validation.every 0.
 
     Args:
         recipe: a .yaml file, see recipes/.

@@ -70,7 +70,7 @@ class Recipe:
         keep: newest checkpoints that are kept, beside the best.
         log_every: steps between rows of the log.
         patience_bad: steps in a row that may not be finite before the run goes back to its last checkpoint.
-        start_from: a shipped model, or a checkpoint of any kind that melisma reads: the weights that a new run begins with.
+        start_from: a shipped model or a checkpoint of any kind that melisma reads, with whose weights a run begins.
         about: what the exported model says about itself.
     """
 
