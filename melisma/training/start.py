@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from melisma.config import to_mapping
 from melisma.discriminators import Discriminator
 from melisma.errors import MelismaError
-from melisma.inference.vocoder import model_path
+from melisma.inference.vocoder import ANALYTIC, model_path
 from melisma.interop import load_checkpoint as load_model
 from melisma.interop.pickles import read_pickle
 from melisma.interop.state import strip_prefix
@@ -59,6 +59,8 @@ def read_start(name_or_path: str | Path) -> Start:
     Raises:
         MelismaError: no such file, no model that melisma reads, or one without weights to train.
     """
+    if name_or_path == ANALYTIC:
+        raise MelismaError(f"{ANALYTIC} has no weights to train; begin with another model")
     path = model_path(name_or_path)
     if path.suffix == OURS and path.name.startswith("S_"):
         return _from_run(path, load_checkpoint(path))

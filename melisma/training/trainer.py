@@ -46,7 +46,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path, board: bool = False) -> None:
         self.recipe, self.folder, self.board = recipe, folder, board
         self.device = choose_device(recipe.device)
-        self.asked = False
+        self.asked = self.stopping = False
         found = first_does(lambda: _latest(folder, recipe))
         content = first_does(lambda: load_checkpoint(found)) if found is not None else None
         start = first_does(lambda: read_start(recipe.start_from)) if recipe.start_from and not content else None  # type: ignore[arg-type]
@@ -133,7 +133,8 @@ class Trainer:
         shared = np.random.default_rng([self.recipe.seed, step])
         losses = losses_of_step(self.recipe.losses, self.recipe.loss_settings, self.state.voice.generator, shared)
         outcome = train_step(self.state, self.recipe, self.batches(step), losses, self.asked)
-        self.asked = outcome.asked
+        # Alone, a wish that came while the step went on counts at once; together, with the next step's message.
+        self.stopping = outcome.asked or (world_size() == 1 and self.asked)
         if outcome.finite:
             self.state.bad = 0
         else:
@@ -148,7 +149,7 @@ class Trainer:
             f"step {step} is not finite ({', '.join(wrong)}) and was passed over; its clips: {', '.join(keys)}",
         )
         self.state.bad += 1
-        if self.state.bad < self.recipe.patience_bad:
+        if self.state.bad < self.recipe.bad_in_a_row:
             return
         rollbacks, scale = self.state.rollbacks + 1, self.state.rate_scale * LOWERED
         if rollbacks > MOST_ROLLBACKS:
@@ -172,7 +173,7 @@ class Trainer:
         window: list[dict[str, float]] = []
         with View(self.folder, self.recipe.steps, rank() != 0, self.board) as view, self.interruptions():
             self._begin(view)
-            while self.state.step < self.recipe.steps and not self.asked and not self.record.stopped:
+            while self.state.step < self.recipe.steps and not self.stopping and not self.record.stopped:
                 window.append(self.train_step(view))
                 step = self.state.step
                 view.step(step, window[-1].get("loss"))

@@ -95,22 +95,38 @@ def test_parts_and_whole_are_equal(tmp_path: Path, dataset: Path, kind: Callable
     assert not same(*(load_checkpoint(tmp_path / name / "S_4.pth")["voice"] for name in ("whole", "other")))
 
 
+@pytest.mark.parametrize("when", ["before the message", "behind it"])
 def test_an_interruption_ends_with_the_step_saves_it_and_says_how_to_go_on(
-    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     run, learn = Trainer(recipe, tmp_path), module.train_step
-    monkeypatch.setattr(
-        module, "train_step", lambda *given: (signal.raise_signal(signal.SIGTERM), learn(*given[:4], run.asked))[1]
-    )
-    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted(*given: Any) -> Any:
+        if when == "before the message":
+            signal.raise_signal(signal.SIGTERM)
+            return learn(*given[:4], run.asked)
+        outcome = learn(*given)
+        signal.raise_signal(signal.SIGINT)
+        return outcome
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(MelismaError, match="interrupted after step 1, which is saved; the same command goes on"):
         run.run()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert steps_of(tmp_path) == [0, 1]
     monkeypatch.setattr(module, "train_step", learn)
     for folder in (tmp_path, tmp_path / "whole"):
         Trainer(recipe, folder).run()
     assert same(*(load_checkpoint(folder / "S_4.pth") for folder in (tmp_path, tmp_path / "whole")))
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Trainer(recipe, tmp_path)
+    monkeypatch.setattr(module, "train_step", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert steps_of(tmp_path) == [0]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

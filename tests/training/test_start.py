@@ -274,6 +274,8 @@ def test_publishing_takes_the_best_and_says_who_it_is(
     assert published.step == 2
     newest = publish(tmp_path / "run" / "S_4.pth", tmp_path / "b.safetensors", name="other")
     assert (newest.name, newest.step, newest.best) == ("other", 4, False)
+    with pytest.raises(MelismaError, match=r"a checkpoint of melisma train; make a model of it: melisma export model"):
+        load_model(tmp_path / "run" / "S_4.pth")
     for wrong, words in ((tmp_path, "no run"), (tmp_path / "nowhere", "no run")):
         with pytest.raises(MelismaError, match=words):
             publish(wrong, tmp_path / "c.safetensors")
@@ -282,6 +284,8 @@ def test_publishing_takes_the_best_and_says_who_it_is(
 def test_the_shipped_model_trains_on_by_its_name(tmp_path: Path) -> None:
     start = read_start("melisma-44k")
     assert start.config == load_model(start.path).generator.config
+    with pytest.raises(MelismaError, match="analytic has no weights to train"):
+        read_start("analytic")
     with pytest.raises(MelismaError, match="did you mean 'melisma-44k'"):
         read_start("melisma-44")
 

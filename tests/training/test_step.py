@@ -158,7 +158,10 @@ def _process(rank: int, contents: list[dict[str, Any]], folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         for number, content in enumerate(contents):
-            Trainer(recipe_from(content, "recipe"), folder / f"two-{number}").run()
+            try:
+                Trainer(recipe_from(content, "recipe"), folder / f"two-{number}").run()
+            except MelismaError as error:
+                (folder / f"error-{number}-{rank}.txt").write_text(str(error))
     finally:
         dist.destroy_process_group()
 
@@ -171,8 +174,13 @@ def curve(folder: Path) -> list[dict[str, float]]:
 def test_the_loss_curve_does_not_depend_on_the_number_of_processes(tmp_path: Path, dataset: Path) -> None:
     shared = {"batch": 4, "log_every": 1, "validation": {"every": 4, "pieces": 1, "frames": 16}}
     contents = [kind(dataset, **shared) for kind in (mapping, adversarial)]
-    torch.multiprocessing.spawn(_process, (contents, tmp_path), nprocs=2)
+    broken = write_dataset(tmp_path / "data", 2, 1.0, broken="clip-1")
+    data = {"folders": [str(broken)], "frames": 16, "balance": 0.0}
+    torch.multiprocessing.spawn(_process, ([*contents, mapping(broken, data=data, bad_in_a_row=1)], tmp_path), nprocs=2)
+    for rank in range(2):  # both give up, and neither waits for the other
+        assert "not finite whatever the learning rate" in (tmp_path / f"error-2-{rank}.txt").read_text()
     for number, content in enumerate(contents):
+        assert not list(tmp_path.glob(f"error-{number}-*"))
         Trainer(recipe_from(content, "recipe"), tmp_path / f"one-{number}").run()
         folders = [tmp_path / f"{count}-{number}" for count in ("one", "two")]
         for first, second in zip(*(curve(folder) for folder in folders), strict=True):
@@ -254,7 +262,7 @@ def test_several_in_a_row_go_back_lower_the_rate_and_go_on(
 def test_what_never_gets_finite_ends_with_the_clips_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_dataset(tmp_path / "data", 2, 1.0, broken="clip-1")
     content = mapping(
-        folder, patience_bad=1, data={"folders": [str(folder)], "frames": 16, "balance": 0.0, "gain_db": [0, 0]}
+        folder, bad_in_a_row=1, data={"folders": [str(folder)], "frames": 16, "balance": 0.0, "gain_db": [0, 0]}
     )
     run = Trainer(recipe_from(content, "recipe"), tmp_path / "run")
     with pytest.raises(MelismaError, match="not finite whatever the learning rate"):
