@@ -24,6 +24,7 @@ from melisma.training.checkpoint import find_checkpoints, load_checkpoint
 from melisma.training.launch import train
 from melisma.training.lock import locked
 from melisma.training.recipe import Recipe, recipe_from
+from melisma.training.start import read_start
 from melisma.training.trainer import Trainer
 from melisma.training.view import View
 
@@ -218,12 +219,16 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
-def test_an_older_trainers_checkpoint_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+def test_an_older_trainers_checkpoint_is_no_run_to_go_on_with_but_a_beginning(tmp_path: Path, recipe: Recipe) -> None:
     torch.save({"generator": {}, "average": {}, "step": 3}, tmp_path / "S_3.pth")
     with pytest.raises(MelismaError, match="older trainer"):
         Trainer(recipe, tmp_path)
-    with pytest.raises(MelismaError, match="older trainer"):
-        Trainer(dataclasses.replace(recipe, start_from=str(tmp_path / "S_3.pth")), tmp_path / "new")
+    with pytest.raises(MelismaError, match=r"older trainer.* name the generator"):
+        read_start(tmp_path / "S_3.pth")
+    other = Trainer(dataclasses.replace(recipe, seed=5), tmp_path / "other").state.voice.generator.state_dict()
+    torch.save({"generator": {}, "average": other, "optimizer": {}, "step": 3}, tmp_path / "S_3.pth")
+    run = Trainer(dataclasses.replace(recipe, start_from=str(tmp_path / "S_3.pth")), tmp_path / "new")
+    assert same(dict(run.state.average.generator.state_dict()), dict(other))
 
 
 def test_a_generator_left_open_is_the_one_of_the_run(tmp_path: Path, dataset: Path, gan: Recipe) -> None:

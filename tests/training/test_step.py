@@ -80,8 +80,8 @@ def test_both_sides_learn_on_one_batch(tmp_path: Path, dataset: Path, monkeypatc
     content = adversarial(dataset, losses={"mel": 1.0, "least-squares": 0.01}, steps=400)
     content["optimizer"] = content["discriminator_optimizer"] = {"warmup": 0, "learning_rate": 2e-3}
     run = Trainer(recipe_from(content, "recipe"), tmp_path)
-    batches = run.batches(0)
-    monkeypatch.setattr(run, "batches", lambda _: batches)
+    batches = run.supply.batches(0)
+    monkeypatch.setattr(run.supply, "batches", lambda _: batches)
     rows = [run.train_step(quiet(run)) for _ in range(40)]
     for name in ("mel", "discriminator/multi-period", "discriminator/multi-resolution"):
         assert np.mean([row[name] for row in rows[-5:]]) < 0.9 * np.mean([row[name] for row in rows[:5]]), name
@@ -227,7 +227,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_names_its_clips(
     assert all(torch.equal(before[name], value) for name, value in after.items())
     assert same(moments, list(run.state.optimizer.state_dict()["state"].values()))
     assert (run.state.step, run.state.bad) == (2, 1)
-    keys = {run.plan(1, number).place.clip.key for number in range(gan.batch)}
+    keys = {run.supply.plan(1, number).place.clip.key for number in range(gan.batch)}
     out = capsys.readouterr().out
     assert "step 1 is not finite" in out
     assert all(key in out.splitlines()[-1] for key in keys)
@@ -284,7 +284,7 @@ def test_fresh_discriminators_learn_alone_at_first(tmp_path: Path, dataset: Path
     before = weights(run)
     for step in range(3):
         losses = losses_of_step(gan.losses, gan.loss_settings, run.state.voice.generator, np.random.default_rng(step))
-        outcome = train_step(run.state, run.recipe, run.batches(step), losses)
+        outcome = train_step(run.state, run.recipe, run.supply.batches(step), losses)
         assert outcome.finite
         changed = {name.split("/")[0] for name in moved(before, run)}
         assert changed == ({"judges"} if step < 2 else {"judges", "voice", "average"})
