@@ -37,6 +37,7 @@ GUESTS = {
     "scipy": {"evaluation"},
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
+    "visqol": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
     "onnx": {"export"},
     "onnx_ir": {"export"},

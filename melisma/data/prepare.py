@@ -140,6 +140,8 @@ def _assemble(
 ) -> tuple[list[dict[str, Any]], list[Skipped]]:
     """Write the parts in order into shards; gives the lines of the manifest, and what was not used."""
     parts = {o.fingerprint: part_path(folder / PARTS, o.fingerprint) for _, o in done if not o.reason}
+    if not parts:
+        raise MelismaError(f"none of {len(done)} recordings can be used; {_name(done[0][0])}: {done[0][1].reason}")
     needed = sum(path.stat().st_size for path in parts.values()) / 1e6 * (0.6 if sample_format == "pcm16" else 1.05)
     if free_megabytes(folder) < needed:
         raise MelismaError(f"{folder}: {needed:.0f} MB are needed and {free_megabytes(folder):.0f} free; make room")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from melisma.errors import MelismaError
 from melisma.evaluation.baselines import world_copy
 from melisma.evaluation.clips import EvaluationClip
 from melisma.evaluation.page import Section, Version
-from melisma.inference.vocoder import load
+from melisma.inference.vocoder import Vocoder, load
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,17 @@ def singers(models: Sequence[str], projections: int | None) -> tuple[list[Singer
         if vocoder.mel is None:
             raise MelismaError(f"{model} decodes a latent and has no mel: it cannot sing a recording again")
         rounds = projections if getattr(vocoder.generator, "default_projections", None) is not None else None
-
-        def sing(audio: np.ndarray, rate: int, semitones: float, vocoder=vocoder, rounds=rounds) -> np.ndarray:  # type: ignore[no-untyped-def]
-            return np.asarray(vocoder.resynthesize(audio, rate, shift_semitones=semitones, projections=rounds))
-
-        found.append(Singer(_name(model, models), sing))
+        found.append(Singer(_name(model, models), partial(_resynthesized, vocoder, rounds)))
         rates.append(vocoder.sample_rate)
     if not found:
         raise MelismaError("no model to listen to; name one with --models")
     return found, rates[0]
+
+
+def _resynthesized(
+    vocoder: Vocoder, projections: int | None, audio: np.ndarray, rate: int, semitones: float
+) -> np.ndarray:
+    return np.asarray(vocoder.resynthesize(audio, rate, shift_semitones=semitones, projections=projections))
 
 
 def _name(model: str, models: Sequence[str]) -> str:
