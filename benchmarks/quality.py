@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from melisma.errors import MelismaError
-from melisma.evaluation.report import PARTS, main
+from melisma.evaluation.evaluate import PARTS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 

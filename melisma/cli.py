@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
+from melisma.commands.datasets import evaluate, listen, prepare
 from melisma.errors import MelismaError
 
 Out = Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
@@ -175,7 +176,9 @@ def convert(
 
 
 def export(
-    target: Annotated[Positional[Literal["onnx", "openutau", "diffsinger"]], arg(metavar="onnx|openutau|diffsinger")],
+    target: Annotated[
+        Positional[Literal["onnx", "openutau", "diffsinger", "model"]], arg(metavar="onnx|openutau|diffsinger|model")
+    ],
     model: Annotated[Positional[str], arg(metavar="MODEL")],
     out: Out,
     precision: Literal["float32", "float16", "int8"] = "float32",
@@ -190,8 +193,9 @@ def export(
 
     Args:
         target: onnx (a graph in one file), openutau (a vocoder package, .oudep) or diffsinger (a folder with model.ckpt
-            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only).
-        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads.
+            and config.json in openvpi's layout; NSF-HiFi-GAN of a mel only); or model: a run of melisma train as one
+            safetensors file.
+        model: melisma-44k, analytic, or a checkpoint of any format that melisma reads; for model the folder of a run.
         out: the file, or the folder for diffsinger.
         precision: of the weights in the graph; what a smaller one costs is measured and printed.
         seed: of phase and noise, which the graph makes itself: the same audio as melisma synth --seed.
@@ -199,45 +203,33 @@ def export(
         speaker: settle this speaker (number or name) in the graph; otherwise it is an input where the model has one.
         projections: rounds of mel projection of the spectral models.
         opset: of the ONNX operators.
-        name: of the package (openutau); the model's own by default.
+        name: of the package (openutau) or the model; its own by default.
     """
     from melisma.commands import export as command
 
     command.run(target, model, out, precision, seed, noise_inputs, speaker, projections, opset, name)
 
 
-def evaluate(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
-    data: Annotated[Positional[Path], arg(metavar="DATA")],
-    out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
-    clips: Path = Path("recipes/heldout.txt"),
-) -> None:
-    """Measure a model on recordings that it never heard, beside its baselines.
-
-    Args:
-        model: melisma-44k, analytic, or a checkpoint.
-        data: folder of the recordings, with its manifest.json.
-        out: folder for report.json and report.md.
-        clips: list of the clips, see recipes/heldout.txt.
-    """
-    from melisma.evaluation.report import main as run
-
-    run(model, data, clips, out)
-
-
 def train(
     recipe: Annotated[Positional[Path], arg(metavar="RECIPE")],
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    tensorboard: bool = False,
+    setting: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
 ) -> None:
     """Train a recipe; a run that is found in the folder goes on.
+
+    Settings of the recipe may follow as --key VALUE or --part.key VALUE: --steps 2000 --batch 4 --start_from CHECKPOINT
+    --data.folders '[my-dataset]' --validation.every 0.
 
     Args:
         recipe: a .yaml file, see recipes/.
         folder: where checkpoints and the log go.
+        tensorboard: write TensorBoard's files too, into the folder.
+        setting: another way to write --key VALUE.
     """
-    from melisma.training.recipe import train as run
+    from melisma.training.launch import train as run
 
-    run(recipe, folder)
+    run(recipe, folder, setting, tensorboard)
 
 
 def demo(folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("demo"), singer: bool = False) -> None:
@@ -319,7 +311,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "convert": convert,
     "export": export,
+    "prepare": prepare,
     "evaluate": evaluate,
+    "listen": listen,
     "train": train,
     "bench": bench,
     "serve": serve,
@@ -335,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), _termination_as_interruption():
             warnings.showwarning = _show_warning
+            if given[0] == "train":
+                given = _with_settings(given)
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="melisma", description=DESCRIPTION, args=given)
     except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
         return stop.code if isinstance(stop.code, int) else 2
@@ -354,6 +350,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         return _failed(f"unexpected {kind}: {_one_line(error)}; run again with --debug and report it", debug)
     return 0
+
+
+def _with_settings(given: list[str]) -> list[str]:
+    """Let settings of a recipe, --key VALUE, reach the command as --setting key=VALUE."""
+    from melisma.training.launch import split_overrides
+
+    rest, settings = split_overrides(given, ("--tensorboard", "--no-tensorboard", "--setting", "--help"))
+    return [*rest, *(word for setting in settings for word in ("--setting", setting))]
 
 
 @contextmanager

@@ -73,3 +73,31 @@ def replace_on_success(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_run(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for one process; the lock goes with the process, however it ends.
+
+    Args:
+        folder: made where it is missing; the lock is a hidden file in it.
+        what: names the work in the error, ``preparing`` for instance.
+
+    Raises:
+        MelismaError: another process holds the folder, or it cannot be written.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise MelismaError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MelismaError(
+                f"{folder}: another run is {what} it just now; wait for it, or choose another folder"
+            ) from error
+        yield

@@ -37,6 +37,7 @@ GUESTS = {
     "scipy": {"evaluation"},
     "pesq": {"evaluation"},
     "mir_eval": {"evaluation"},
+    "visqol": {"evaluation"},
     "matplotlib": {"inference", "evaluation"},
     "onnx": {"export"},
     "onnx_ir": {"export"},
@@ -47,7 +48,7 @@ GUESTS = {
     "starlette": {"web"},
     "uvicorn": {"web", "commands"},
     "prometheus_client": {"web"},
-    "ray": {"web"},
+    "ray": {"data", "web"},
 }
 # What a plain ``import melisma`` must not pay for.
 HEAVY = (

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from melisma.discriminators import DISCRIMINATORS, MultiPeriod, MultiScale
+from melisma.discriminators import (
+    DISCRIMINATORS,
+    MultiPeriod,
+    MultiResolution,
+    MultiScale,
+    SubBandCqt,
+    build_discriminator,
+)
+from melisma.discriminators.cqt import ConstantQ
 from melisma.errors import MelismaError
 from melisma.losses import (
     discriminator_loss,
@@ -134,6 +142,55 @@ def test_wrong_states_name_the_entries(case: Case) -> None:
     ]:
         with pytest.raises(MelismaError, match=words):
             judge.load_foreign(wrong)
+
+
+@pytest.mark.parametrize(("sample_rate", "bins"), [(44100, 24), (24000, 48)])
+@torch.inference_mode()
+def test_a_note_stands_in_its_own_bin_of_the_constant_q_transform(sample_rate: int, bins: int) -> None:
+    transform = ConstantQ(sample_rate, 256, 9, bins)
+    time = torch.arange(3 * sample_rate) / sample_rate
+    for number in range(0, 9 * bins, 17):
+        hz = transform.lowest_hz * 2.0 ** (number / bins)
+        assert hz < sample_rate / 2
+        found = transform(torch.sin(2 * torch.pi * hz * time)[None])
+        assert found.shape == (1, 2, -(-len(time) // 256), 9 * bins)
+        magnitude = found[0].square().sum(0).sqrt()[found.shape[2] // 2]
+        assert int(magnitude.argmax()) == number
+        assert float(magnitude[number]) == pytest.approx(0.5, rel=0.12)
+        assert float(magnitude[[n for n in range(9 * bins) if abs(n - number) > 3]].max()) < 0.02
+
+
+@torch.inference_mode()
+def test_octaves_of_the_constant_q_transform_keep_step_in_time() -> None:
+    click = torch.zeros(1, 40 * 256)
+    click[0, 20 * 256] = 1.0
+    magnitude = ConstantQ(16000, 256, 6, 12)(click).square().sum(1).sqrt()[0]
+    assert set(magnitude[:, 12:].argmax(dim=0).tolist()) == {20}
+
+
+@torch.inference_mode()
+def test_a_tone_stands_in_its_own_bin_of_the_multi_resolution_discriminator() -> None:
+    tone = torch.sin(2 * torch.pi * 32 / 512 * torch.arange(8000))[None, None]
+    for window in ("hann", "rectangular"):
+        (view,) = MultiResolution(((512, 128, 512),), window).views(tone)  # type: ignore[arg-type]
+        assert view.shape[1] == 1
+        assert set(view[0, 0, :, 4:-4].argmax(dim=0).tolist()) == {32}
+
+
+def test_discriminators_are_built_by_name_and_strictly() -> None:
+    judge = build_discriminator("sub-band-cqt", {"width": 0.25, "octaves": 5}, 16000.0, "recipe")
+    assert isinstance(judge, SubBandCqt)
+    assert judge.discriminators[0].transform.lowest_hz * 32 <= 7200.0
+    assert sum(weight.numel() for weight in judge.parameters()) < 50_000
+    for name, settings, words in [
+        ("multi-perod", {}, "did you mean 'multi-period'"),
+        ("multi-period", {"widht": 1}, "recipe: unknown key 'widht'; did you mean 'width'"),
+        ("multi-period", {"periods": "x"}, "recipe: periods: "),
+        ("sub-band-cqt", {"hop_lengths": [256]}, "must be equally long"),
+        ("sub-band-cqt", {"sample_rate": 8000}, "unknown key 'sample_rate'"),
+    ]:
+        with pytest.raises(MelismaError, match=words):
+            build_discriminator(name, settings, 16000.0, "recipe")
 
 
 @pytest.fixture(scope="module", params=DISCRIMINATORS)

@@ -22,7 +22,7 @@ from melisma.inference.vocoder import ANALYTIC, model_path
 from melisma.interop.checkpoint import load_checkpoint
 from melisma.interop.loaded import LoadedModel
 
-Target = Literal["onnx", "openutau", "diffsinger"]
+Target = Literal["onnx", "openutau", "diffsinger", "model"]
 
 
 def run(
@@ -46,6 +46,11 @@ def run(
         for path in write_checkpoint(_load(model), out):
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         return
+    if target == "model":
+        if precision == "int8" or noise_inputs or speaker is not None or projections is not None or seed:
+            raise MelismaError("a model file has weights alone; leave out all options but -o, --name and --precision")
+        _publish(Path(model), out, name, precision == "float16")
+        return
     suffix = ".onnx" if target == "onnx" else SUFFIX
     if out.suffix != suffix:
         raise MelismaError(f"{out}: name it with the suffix {suffix}")
@@ -64,6 +69,18 @@ def run(
     print(f"{out}: {len(exported.content) / 1e6:.1f} MB, {precision}, opset {opset}")
     print(f"inputs: {', '.join(exported.inputs)}")
     _say_agreement(exported)
+
+
+def _publish(run: Path, out: Path, name: str | None, half: bool) -> None:
+    from melisma.training.publish import publish
+
+    if out.suffix != ".safetensors":
+        raise MelismaError(f"{out}: name it with the suffix .safetensors")
+    published = publish(run, out, name, half)
+    why = "the best of the run's validations" if published.best else "not chosen by validation"
+    if published.best and published.step == 0:
+        why = "the beginning: no validation was better"
+    print(f"{out}: {published.name}, {out.stat().st_size / 1e6:.1f} MB, of {published.checkpoint.name} ({why})")
 
 
 def _export_package(

@@ -14,6 +14,11 @@ SLOPE = 0.1  # of every leaky ReLU (HiFi-GAN)
 Judgement = tuple[list[Tensor], list[list[Tensor]]]
 
 
+def scaled(channels: int, width: float) -> int:
+    """So many of the usual channels, at least one."""
+    return max(1, round(channels * width))
+
+
 class ConvStack(nn.Module):
     """Convolutions with leaky ReLU between them; every output is a feature map, the last one is the score.
 
@@ -28,7 +33,7 @@ class ConvStack(nn.Module):
         self.conv_post = conv_post
 
     def forward(self, signal: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``(batch, 1, ...)`` -> scores ``(batch, n)`` and the feature maps, the unflattened scores last."""
+        """``(batch, channels, ...)`` -> scores ``(batch, n)`` and the feature maps, the unflattened scores last."""
         maps = []
         for conv in self.convs:
             signal = F.leaky_relu(conv(signal), SLOPE)

@@ -1,12 +1,10 @@
 """Multi-period discriminator (HiFi-GAN, Kong et al. 2020)."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from melisma.discriminators.base import ConvStack, Discriminator
+from melisma.discriminators.base import ConvStack, Discriminator, scaled
 
 # output channels and stride of each layer; the kernel spans 5 periods, the last one 3
 LAYERS = ((32, 3), (128, 3), (512, 3), (1024, 3), (1024, 1))
@@ -25,18 +23,20 @@ class MultiPeriod(Discriminator):
 
     Args:
         periods: in samples; primes, so that they overlap little.
+        width: share of the usual channels.
     """
 
-    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11)) -> None:
+    def __init__(self, periods: tuple[int, ...] = (2, 3, 5, 7, 11), width: float = 1.0) -> None:
         super().__init__()
         self.periods = tuple(periods)
-        self.discriminators = nn.ModuleList(self._stack() for _ in self.periods)
+        self.discriminators = nn.ModuleList(self._stack(width) for _ in self.periods)
 
     @staticmethod
-    def _stack() -> ConvStack:
+    def _stack(width: float) -> ConvStack:
         convs: list[nn.Module] = []
         channels = 1
-        for out, stride in LAYERS:
+        for usual, stride in LAYERS:
+            out = scaled(usual, width)
             convs.append(weight_norm(nn.Conv2d(channels, out, (5, 1), (stride, 1), padding=(2, 0))))
             channels = out
         return ConvStack(convs, weight_norm(nn.Conv2d(channels, 1, (3, 1), padding=(1, 0))))

@@ -1,4 +1,4 @@
-"""What is asked of a vocoder: copies, other pitches, there and back, blurred mels, speed."""
+"""What is asked of a vocoder: copies, other pitches, there and back, blurred mels, speed; and how each is judged."""
 
 import dataclasses
 import math
@@ -13,18 +13,37 @@ import torch
 
 from melisma.audio.f0_curve import shift_semitones
 from melisma.audio.mel import MelContract, log_mel
+from melisma.data.cutting import frame_levels, silent_frames
+from melisma.evaluation.artefacts import (
+    BREATH_FFT,
+    LINE_FFT,
+    LOWEST_DB,
+    dc_db,
+    harmonic_to_noise_change_db,
+    line_in_breath_db,
+    strongest_line_db,
+    top_level_change_db,
+    windows_inside,
+)
 from melisma.evaluation.baselines import griffin_lim, world_copy
 from melisma.evaluation.clips import EvaluationClip
+from melisma.evaluation.envelope import by_octave, envelope_distance
 from melisma.evaluation.metrics import aligned, f0_agreement, pesq_wideband, score
+from melisma.evaluation.visqol import visqol_mos
 from melisma.f0 import estimate_f0
 
 SHIFTS_SEMITONES = (1, -1, 4, -4, 7, -7, 12, -12)
+WORLD_SHIFTS = (4, -4, 12, -12)
 DETUNINGS_CENTS = (20, -20, 50, -50, 80, -80)
 BACK_SEMITONES = 4
 BLUR_BINS, BLUR_FRAMES = 2.0, 2.0
 # Asked F0 outside is not judged: the estimator does not reach there.
 JUDGED_HZ = (50.0, 1900.0)
 SPEED_THREADS, SPEED_RUNS, SPEED_SECONDS = 2, 5, 8.0
+
+# A line counts where the recording has none that is as strong to within this.
+OWN_LINE_DB = 3.0
+EDGE_FRAMES = 2
 
 Measured = dict[str, float]
 
@@ -39,78 +58,162 @@ class Prepared:
     f0_hz: np.ndarray
 
 
-def prepare(clip: EvaluationClip, mel: MelContract) -> Prepared:
-    """Analyse a clip once."""
+@dataclass(frozen=True)
+class Condition:
+    """One thing asked.
+
+    Attributes:
+        make: what is to be judged, ``(samples,)``; None where there is nothing (a published clip that is missing).
+        judge: the figures.
+        copies: whether the result ought to be the recording itself; such results are worth hearing beside it.
+    """
+
+    make: Callable[[Prepared], np.ndarray | None]
+    judge: Callable[[Prepared, np.ndarray], Measured]
+    copies: bool = False
+
+
+def prepare(clip: EvaluationClip, mel: MelContract, f0_hz: np.ndarray | None = None) -> Prepared:
+    """Analyse a clip once; ``f0_hz`` where it is known."""
     features = log_mel(clip.audio, mel)[0].numpy()
-    f0_hz = estimate_f0(clip.audio, clip.sample_rate, mel.hop_length, padding=mel.padding)
+    if f0_hz is None:
+        f0_hz = estimate_f0(clip.audio, clip.sample_rate, mel.hop_length, padding=mel.padding)
     return Prepared(clip, mel, features, f0_hz)
 
 
-def _score(item: Prepared, generated: np.ndarray) -> Measured:
+def judge_copy(item: Prepared, generated: np.ndarray, with_visqol: bool = False) -> Measured:
+    """Nearness to the recording, and faults."""
     clip = item.clip
-    return dataclasses.asdict(score(clip.audio, generated, clip.sample_rate, item.f0_hz, item.mel, clip.band_hz))
+    values = dataclasses.asdict(score(clip.audio, generated, clip.sample_rate, item.f0_hz, item.mel, clip.band_hz))
+    if not np.isfinite(generated).all():
+        return values
+    values |= faults(item, generated)
+    if with_visqol:
+        values["visqol"] = visqol_mos(clip.audio, generated, clip.sample_rate)
+    return values
 
 
-def copy(model: Any, item: Prepared, projections: int | None) -> Measured:
+def faults(item: Prepared, generated: np.ndarray) -> Measured:
+    """What :mod:`melisma.evaluation.artefacts` finds: levels in dB, and changes in dB against the recording."""
+    rate, hop = item.clip.sample_rate, item.mel.hop_length
+    reference, generated = aligned(item.clip.audio, generated)
+    frames = min(len(item.f0_hz), len(reference) // hop)
+    silent = silent_frames(frame_levels(reference, hop))[:frames]
+    quiet = windows_inside(silent, hop, LINE_FFT)
+    # The first and last frames of what is unvoiced still hold some of the voice beside it.
+    voiced = np.convolve(item.f0_hz[:frames] > 0, np.ones(2 * EDGE_FRAMES + 1), "same") > 0
+    breath = windows_inside(~silent & ~voiced, hop, BREATH_FFT)
+    line, own = strongest_line_db(generated, quiet), strongest_line_db(reference, quiet)
+    return {
+        "dc_db": dc_db(generated),
+        "line_silence_db": LOWEST_DB if line < own + OWN_LINE_DB else line,
+        "line_breath_db": line_in_breath_db(reference, generated, breath),
+        **harmonic_to_noise_change_db(reference, generated, rate, hop, item.f0_hz[:frames]),
+        **top_level_change_db(reference, generated, rate, item.clip.band_hz),
+    }
+
+
+def judge_octaves(item: Prepared, generated: np.ndarray) -> dict[str, Measured]:
+    """The figures of :func:`melisma.evaluation.envelope.by_octave`; none for audio that is not finite."""
+    if not np.isfinite(generated).all():
+        return {}
+    mel = item.mel
+    found = estimate_f0(generated, mel.sample_rate, mel.hop_length, padding=mel.padding)
+    return by_octave(item.clip.audio, generated, mel, item.f0_hz, found)
+
+
+def copy(model: Any, item: Prepared, projections: int | None = None) -> np.ndarray:
     """Copy synthesis from the exact mel."""
-    return _score(item, model.synthesize(item.features, item.f0_hz, projections=projections))
+    return np.asarray(model.synthesize(item.features, item.f0_hz, projections=projections))
 
 
-def blurred(model: Any, item: Prepared, projections: int | None) -> Measured:
+def blurred(model: Any, item: Prepared, projections: int | None) -> np.ndarray:
     """Copy synthesis from a mel blurred as acoustic models blur it."""
     features = blur(item.features, BLUR_BINS, BLUR_FRAMES)
-    return _score(item, model.synthesize(features, item.f0_hz, projections=projections))
+    return np.asarray(model.synthesize(features, item.f0_hz, projections=projections))
 
 
-def shifted(model: Any, item: Prepared, semitones: float) -> Measured:
-    """F0 that comes out of a pitch shift against the F0 asked for."""
+def shifted(model: Any, item: Prepared, semitones: float) -> np.ndarray:
+    """The recording at another pitch."""
+    audio, rate = item.clip.audio, item.clip.sample_rate
+    return np.asarray(model.resynthesize(audio, rate, shift_semitones=semitones, f0_hz=item.f0_hz))
+
+
+def judge_shift(item: Prepared, generated: np.ndarray, semitones: float) -> Measured:
+    """F0 that comes out against the F0 asked for, formants against the recording's."""
     rate = item.clip.sample_rate
-    generated = model.resynthesize(item.clip.audio, rate, shift_semitones=semitones, f0_hz=item.f0_hz)
+    if not np.isfinite(generated).all():
+        return dict.fromkeys(("f0_cents", "vuv_f1", "formants", "dc_db"), math.nan)
     asked = shift_semitones(item.f0_hz, semitones)
     found = estimate_f0(generated, rate, item.mel.hop_length, padding=item.mel.padding)
     frames = min(len(asked), len(found))
     judged = (asked[:frames] == 0) | ((asked[:frames] > JUDGED_HZ[0]) & (asked[:frames] < JUDGED_HZ[1]))
     cents, f1 = f0_agreement(asked[:frames][judged], found[:frames][judged])
-    return {"f0_cents": cents, "vuv_f1": f1}
+    formants = envelope_distance(item.clip.audio, generated, item.mel, item.f0_hz > 0)
+    return {"f0_cents": cents, "vuv_f1": f1, "formants": formants, "dc_db": dc_db(generated)}
 
 
-def there_and_back(model: Any, item: Prepared) -> Measured:
-    """PESQ of a shift up and the shift of the result back down, F0 estimated anew each time."""
+def there_and_back(model: Any, item: Prepared) -> np.ndarray:
+    """A shift up and the shift of the result back down, F0 estimated anew each time."""
     clip = item.clip
     there = model.resynthesize(clip.audio, clip.sample_rate, shift_semitones=BACK_SEMITONES)
-    back = model.resynthesize(there, clip.sample_rate, shift_semitones=-BACK_SEMITONES)
-    return {"pesq": pesq_wideband(*aligned(clip.audio, back), clip.sample_rate)}
+    return np.asarray(model.resynthesize(there, clip.sample_rate, shift_semitones=-BACK_SEMITONES))
 
 
-def world(item: Prepared) -> Measured:
+def judge_pesq(item: Prepared, generated: np.ndarray) -> Measured:
+    """PESQ alone: phases and details may differ after two shifts."""
+    return {"pesq": pesq_wideband(*aligned(item.clip.audio, generated), item.clip.sample_rate)}
+
+
+def world(item: Prepared) -> np.ndarray:
     """The baseline WORLD."""
-    return _score(item, world_copy(item.clip.audio, item.clip.sample_rate))
+    return world_copy(item.clip.audio, item.clip.sample_rate)
 
 
-def griffin(item: Prepared) -> Measured:
+def world_shifted(item: Prepared, semitones: float) -> np.ndarray:
+    """WORLD at another pitch: what a shift costs that has the envelope for itself."""
+    return world_copy(item.clip.audio, item.clip.sample_rate, 2.0 ** (semitones / 12.0))
+
+
+def griffin(item: Prepared) -> np.ndarray:
     """The baseline Griffin-Lim, from the exact mel."""
-    return _score(item, griffin_lim(item.features, item.mel))
+    return griffin_lim(item.features, item.mel)
 
 
-def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Callable[[Prepared], Measured]]:
+def world_conditions(parts: tuple[str, ...]) -> dict[str, Condition]:
+    """WORLD's copy, and its shifts by some of ``SHIFTS_SEMITONES``."""
+    table = {"copy": Condition(world, partial(judge_copy, with_visqol="visqol" in parts), copies=True)}
+    for semitones in WORLD_SHIFTS if "shift" in parts else ():
+        make, judge = partial(world_shifted, semitones=semitones), partial(judge_shift, semitones=semitones)
+        table[f"{semitones:+d} semitones"] = Condition(make, judge)
+    return table
+
+
+def shift_condition(model: Any, semitones: float) -> Condition:
+    """A pitch shift by so many semitones."""
+    return Condition(partial(shifted, model, semitones=semitones), partial(judge_shift, semitones=semitones))
+
+
+def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Condition]:
     """The conditions of the named parts (``copy``, ``shift``, ``detune``, ``back``, ``blur``) that suit the model."""
-    table: dict[str, Callable[[Prepared], Measured]] = {}
+    table: dict[str, Condition] = {}
+    judge = partial(judge_copy, with_visqol="visqol" in parts)
     rounds: dict[str, int | None] = {"": None}
     if getattr(getattr(model, "generator", None), "default_projections", None) is not None:
         rounds[", projections off"] = 0
     for suffix, projections in rounds.items():
         if "copy" in parts:
-            table["copy" + suffix] = partial(copy, model, projections=projections)
+            table["copy" + suffix] = Condition(partial(copy, model, projections=projections), judge, copies=True)
         if "blur" in parts:
-            table["blurred mel" + suffix] = partial(blurred, model, projections=projections)
+            table["blurred mel" + suffix] = Condition(partial(blurred, model, projections=projections), judge_copy)
     if "shift" in parts:
         for semitones in SHIFTS_SEMITONES:
-            table[f"{semitones:+d} semitones"] = partial(shifted, model, semitones=semitones)
+            table[f"{semitones:+d} semitones"] = shift_condition(model, semitones)
     if "detune" in parts:
         for cents in DETUNINGS_CENTS:
-            table[f"{cents:+d} cents"] = partial(shifted, model, semitones=cents / 100.0)
+            table[f"{cents:+d} cents"] = shift_condition(model, cents / 100.0)
     if "back" in parts:
-        table[f"+{BACK_SEMITONES} and back"] = partial(there_and_back, model)
+        table[f"+{BACK_SEMITONES} and back"] = Condition(partial(there_and_back, model), judge_pesq)
     return table
 
 

@@ -12,6 +12,7 @@ import soxr
 import torch
 
 from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
+from melisma.audio.mel_bands import natural
 from melisma.audio.stft import pad_signal, spectra
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
@@ -155,12 +156,20 @@ def mel_cepstral_distortion(reference: np.ndarray, generated: np.ndarray, mel: M
     The cepstra are those of the natural log-mel: ``c_m = 2 / N * sum(ln mel_n * cos(pi * m * (n + 1/2) / N))`` over the
     ``N`` mel bins.
     """
+    left, right = (cepstra(natural(log_mel(clip, mel)[0], mel)) for clip in aligned(reference, generated))
+    return float(cepstral_distance_db(left, right).mean())
+
+
+def cepstra(natural_log_mel: torch.Tensor) -> torch.Tensor:
+    """Mel-cepstra 1 to 24 of ``(n_mels, frames)``: ``(24, frames)``."""
+    bins = natural_log_mel.shape[0]
     order = torch.arange(1, CEPSTRA + 1).unsqueeze(1)
-    basis = 2.0 / mel.n_mels * torch.cos(math.pi * order * (torch.arange(mel.n_mels) + 0.5) / mel.n_mels)
-    to_ln = 1.0 if mel.log_base == "e" else math.log(10.0)
-    left, right = (log_mel(clip, mel)[0] for clip in aligned(reference, generated))
-    distance = to_ln * (basis @ (left - right))
-    return float(10.0 / math.log(10.0) * (2.0 * distance.square().sum(0)).sqrt().mean())
+    return 2.0 / bins * torch.cos(math.pi * order * (torch.arange(bins) + 0.5) / bins) @ natural_log_mel
+
+
+def cepstral_distance_db(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Distance of two mel-cepstra in every frame, ``(frames,)`` in dB."""
+    return 10.0 / math.log(10.0) * (2.0 * (left - right).square().sum(0)).sqrt()
 
 
 def f0_agreement(wanted_hz: np.ndarray, found_hz: np.ndarray) -> tuple[float, float]:

@@ -1,22 +1,22 @@
-"""Measure a vocoder on clips that it never saw, beside its baselines, and print, save and quote the result."""
+"""What an evaluation found: rows, medians, tables to print, to quote and to read by machine."""
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from melisma.errors import MelismaError
-from melisma.evaluation.clips import EvaluationClip, load_clips
-from melisma.evaluation.conditions import Prepared, conditions, griffin, prepare, speed, world
+from melisma.files import replace_on_success
 
-PARTS = ("copy", "blur", "shift", "detune", "back", "baselines", "speed")
-BASELINE_MODEL = "analytic"
-TABLE_WIDTH = 132
-COLUMNS = {
+TABLE_WIDTH = 150
+# The kind of made signals, which show one fault each; see melisma.evaluation.probes.
+PROBE = "probe"
+FAULTS_TITLE = "faults, dB (h/n, harmonics to noise, and the level above 16 kHz against the recording's)"
+Columns = dict[str, tuple[str, int]]
+QUALITY: Columns = {
     "pesq": ("PESQ", 2),
     "log_mel": ("log-mel", 3),
     "mr_stft": ("MR-STFT", 2),
@@ -27,17 +27,55 @@ COLUMNS = {
     "periodicity": ("period.", 3),
     "speed": ("x real time", 0),
 }
+WITH_VISQOL: Columns = {"visqol": ("ViSQOL", 2)}
+FAULTS: Columns = {
+    "dc_db": ("DC", 0),
+    "line_silence_db": ("in silence", 0),
+    "line_breath_db": ("in breath", 1),
+    "hnr_5k_db": ("h/n 5-7k", 1),
+    "hnr_7k_db": ("7-10k", 1),
+    "hnr_10k_db": ("10-13k", 1),
+    "hnr_13k_db": ("13-16k", 1),
+    "above_16k_db": ("> 16k", 1),
+    "above_20k_db": ("> 20k", 1),
+    "formants": ("formants", 2),
+    "jitter_ratio": ("jitter", 2),
+    "shimmer_ratio": ("shimmer", 2),
+}
+OCTAVE: Columns = {
+    "pesq": ("PESQ", 2),
+    "mr_stft": ("MR-STFT", 2),
+    "log_mel": ("log-mel", 3),
+    "mcd": ("MCD", 2),
+    "f0_cents": ("F0 cents", 1),
+    "vuv_recall": ("voiced", 3),
+    "periodicity": ("period.", 3),
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system under one condition on one clip; ``kind`` is ``singing``, ``speech``, or ``""`` for a speed."""
+    """One system under one condition on one clip.
+
+    ``kind`` is ``singing``, ``speech``, ``made`` or ``""`` for a speed; ``octave`` names the frames that were judged
+    where it was not the whole clip.
+    """
 
     system: str
     condition: str
     clip: str
     kind: str
     values: dict[str, float]
+    octave: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its title: headings, and lines of which the first two cells are system and condition."""
+
+    title: str
+    headings: list[str]
+    lines: list[list[str]]
 
 
 @dataclass
@@ -47,66 +85,117 @@ class Report:
     model: str
     rows: list[Row] = field(default_factory=list)
 
-    def medians(self, kind: str = "all") -> dict[tuple[str, str], dict[str, float]]:
-        """Medians over the clips of a kind (or ``all``): ``(system, condition) -> {metric: value}``."""
-        keys = dict.fromkeys((row.system, row.condition) for row in self.rows)
-        return {key: self._median(*key, kind) for key in keys}
+    def medians(self, kind: str = "all", octave: str = "") -> dict[tuple[str, str], dict[str, float]]:
+        """Medians over the clips of a kind (or ``all`` but the probes): ``(system, condition) -> {metric: value}``."""
+        here = [row for row in self.rows if row.octave == octave and self._belongs(row, kind)]
+        keys = dict.fromkeys((row.system, row.condition) for row in here)
+        return {key: _median(row for row in here if (row.system, row.condition) == key) for key in keys}
 
-    def _median(self, system: str, condition: str, kind: str) -> dict[str, float]:
-        here = [row for row in self.rows if (row.system, row.condition) == (system, condition)]
-        here = [row for row in here if kind == "all" or row.kind in (kind, "")]
-        result = {}
-        for name in dict.fromkeys(name for row in here for name in row.values):
-            values = [row.values[name] for row in here if math.isfinite(row.values.get(name, math.nan))]
-            if values:
-                result[name] = float(np.median(values))
-        return result
+    def _belongs(self, row: Row, kind: str) -> bool:
+        if kind == "all":
+            return row.kind != PROBE
+        return row.kind == kind or (row.kind == "" and kind != PROBE)
 
     def kinds(self) -> list[str]:
-        """The kinds of clip that occur, then ``all``."""
+        """The kinds of clip that occur, then ``all``, which leaves the probes out."""
         return [*dict.fromkeys(row.kind for row in self.rows if row.kind), "all"]
 
-    def save(self, path: Path) -> None:
-        """Write medians and rows as JSON."""
+    def octaves(self) -> list[str]:
+        """The octaves of F0 that occur, low to high."""
+        return sorted({row.octave for row in self.rows if row.octave}, key=lambda name: float(name.split("-")[0]))
+
+    def clips(self, kind: str = "all") -> int:
+        """How many clips of a kind were judged."""
+        return len({row.clip for row in self.rows if row.kind and self._belongs(row, kind)})
+
+    def table(self, kind: str = "all", columns: Columns = QUALITY, octave: str = "") -> Table:
+        """The medians of a kind, lines without any of the columns left out, and columns without any value."""
+        medians = {key: values for key, values in self.medians(kind, octave).items() if set(values) & set(columns)}
+        shown = {
+            name: c
+            for name, c in columns.items()
+            if (columns is QUALITY and kind != PROBE) or any(name in v for v in medians.values())
+        }
+        lines = [[*key, *_cells(values, shown)] for key, values in medians.items()]
+        return Table(kind, ["system", "condition", *(title for title, _ in shown.values())], lines)
+
+    def tables(self) -> list[Table]:
+        """Every table that has lines: quality by kind, ViSQOL, faults, quality by octave."""
+        kinds = self.kinds()
+        recorded = [kind for kind in kinds if kind not in ("all", PROBE)]
+        shown = [kind for kind in kinds if kind != "all" or len(recorded) != 1]
+        found = [self._titled(kind, QUALITY, f"{self.model}, {kind}") for kind in shown]
+        found.append(self._titled("all", WITH_VISQOL, "ViSQOL"))
+        found.append(self._titled("all", FAULTS, FAULTS_TITLE))
+        found.append(self._titled(PROBE, FAULTS, f"{FAULTS_TITLE}; made signals"))
+        found += [self._titled("all", OCTAVE, f"where F0 is {octave}", octave) for octave in self.octaves()]
+        return [table for table in found if table.lines]
+
+    def _titled(self, kind: str, columns: Columns, title: str, octave: str = "") -> Table:
+        table, count = self.table(kind, columns, octave), self.clips(kind)
+        what = "made signals" if kind == PROBE else "clips" if count != 1 else "clip"
+        return Table(f"{title}: medians over {count} {what}", table.headings, table.lines)
+
+    def markdown(self, kind: str = "all") -> str:
+        """The medians of a kind as a markdown table."""
+        return in_markdown(self.table(kind))
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.json`` (medians and every row) and ``report.md`` into a folder, made where it is missing."""
         medians = {
             kind: [{"system": s, "condition": c, **values} for (s, c), values in self.medians(kind).items()]
             for kind in self.kinds()
         }
-        content = {"model": self.model, "medians": medians, "rows": [asdict(row) for row in self.rows]}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    def markdown(self, kind: str = "all") -> str:
-        """The medians of a kind as a markdown table."""
-        lines = ["| system | condition | " + " | ".join(title for title, _ in COLUMNS.values()) + " |"]
-        lines.append("|---|---|" + "---:|" * len(COLUMNS))
-        for (system, condition), values in self.medians(kind).items():
-            if values:
-                lines.append(f"| {system} | {condition} | " + " | ".join(_cells(values)) + " |")
-        return "\n".join(lines)
+        octaves = {
+            octave: [{"system": s, "condition": c, **values} for (s, c), values in self.medians("all", octave).items()]
+            for octave in self.octaves()
+        }
+        rows = [asdict(row) for row in self.rows]
+        content = _without_nan({"model": self.model, "medians": medians, "octaves": octaves, "rows": rows})
+        text = [f"### {kind}\n\n{self.markdown(kind)}" for kind in self.kinds()]
+        tables = [table for table in self.tables() if table.headings[-1] != QUALITY["speed"][0]]
+        text += [f"### {table.title}\n\n{in_markdown(table)}" for table in tables]
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_on_success(folder / "report.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replace_on_success(folder / "report.md") as temporary:
+            temporary.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
     def show(self) -> None:
-        """Print one table a kind."""
+        """Print every table."""
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Table as Drawn
 
         console = Console()
         console.width = max(console.width, TABLE_WIDTH)
-        for kind in self.kinds():
-            count = len({row.clip for row in self.rows if row.kind and kind in (row.kind, "all")})
-            table = Table(title=f"{self.model}, {kind}: medians over {count} clips", title_justify="left")
-            table.add_column("system", no_wrap=True)
-            table.add_column("condition", no_wrap=True)
-            for title, _ in COLUMNS.values():
-                table.add_column(title, justify="right")
-            for (system, condition), values in self.medians(kind).items():
-                if values:
-                    table.add_row(system, condition, *_cells(values))
-            console.print(table)
+        for table in self.tables():
+            drawn = Drawn(title=table.title, title_justify="left")
+            for heading in table.headings:
+                left = heading in ("system", "condition")
+                drawn.add_column(heading, justify="left" if left else "right", no_wrap=left)
+            for line in table.lines:
+                drawn.add_row(*line)
+            console.print(drawn)
 
 
-def _cells(values: dict[str, float]) -> list[str]:
-    return [f"{values[name]:.{digits}f}" if name in values else "" for name, (_, digits) in COLUMNS.items()]
+def in_markdown(table: Table) -> str:
+    """A table in markdown, without its title."""
+    lines = ["| " + " | ".join(table.headings) + " |", "|---|---|" + "---:|" * (len(table.headings) - 2)]
+    return "\n".join([*lines, *("| " + " | ".join(line) + " |" for line in table.lines)])
+
+
+def _median(rows: Iterable[Row]) -> dict[str, float]:
+    here = list(rows)
+    result = {}
+    for name in dict.fromkeys(name for row in here for name in row.values):
+        values = [row.values[name] for row in here if math.isfinite(row.values.get(name, math.nan))]
+        if values:
+            result[name] = float(np.median(values))
+    return result
+
+
+def _cells(values: dict[str, float], columns: Columns) -> list[str]:
+    return [f"{values[name]:.{digits}f}" if name in values else "" for name, (_, digits) in columns.items()]
 
 
 def _without_nan(value: Any) -> Any:
@@ -116,109 +205,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def evaluate(
-    model: Any,
-    clips: Sequence[EvaluationClip],
-    name: str = "model",
-    parts: Sequence[str] = PARTS,
-    baseline: Any | None = None,
-    progress: Callable[[float, str], None] | None = None,
-) -> Report:
-    """Measure a model.
-
-    Args:
-        model: a :class:`melisma.inference.vocoder.Vocoder`, or whatever has its ``synthesize``, ``resynthesize``
-            and ``mel``.
-        clips: at the model's sample rate.
-        name: what the report calls it.
-        parts: which of ``PARTS``.
-        baseline: an untrained model whose copies are measured beside it (part ``baselines``).
-        progress: called with the share done and what comes next.
-
-    Raises:
-        MelismaError: unknown parts, no clips, clips at another rate, or a model without a mel.
-    """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise MelismaError(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
-    if not clips:
-        raise MelismaError("no clips to evaluate on")
-    if model.mel is None:
-        raise MelismaError(f"{name} decodes a latent and has no mel: it cannot be evaluated on recordings alone")
-    if clips[0].sample_rate != model.mel.sample_rate:
-        raise MelismaError(f"the clips are at {clips[0].sample_rate} Hz, {name} at {model.mel.sample_rate} Hz")
-    report = Report(name)
-    jobs = _jobs(model, name, tuple(parts), baseline)
-    first: Prepared | None = None
-    for index, clip in enumerate(clips):
-        item = prepare(clip, model.mel)
-        first = first or item
-        for step, (system, condition, run) in enumerate(jobs):
-            if progress:
-                progress((index + step / len(jobs)) / len(clips), f"{clip.name}: {system}, {condition}")
-            report.rows.append(Row(system, condition, clip.name, clip.kind, run(item)))
-    if "speed" in parts and first is not None:
-        _measure_speed(report, model, name, first)
-        if baseline is not None and "baselines" in parts:
-            _measure_speed(report, baseline, BASELINE_MODEL, first)
-    if progress:
-        progress(1.0, "done")
-    return report
-
-
-def _jobs(model: Any, name: str, parts: tuple[str, ...], baseline: Any | None) -> list[tuple[str, str, Callable]]:
-    jobs: list[tuple[str, str, Callable]] = [(name, key, run) for key, run in conditions(model, parts).items()]
-    if "baselines" in parts:
-        if baseline is not None:
-            jobs += [(BASELINE_MODEL, key, run) for key, run in conditions(baseline, ("copy",)).items()]
-        jobs += [("WORLD", "copy", world), ("Griffin-Lim", "copy", griffin)]
-    return jobs
-
-
-def _measure_speed(report: Report, model: Any, name: str, item: Prepared) -> None:
-    for condition in conditions(model, ("copy",)):
-        value = speed(model, item, 0 if "off" in condition else None)
-        report.rows.append(Row(name, condition, "", "", {"speed": value}))
-
-
-def main(
-    model: str,
-    data: Path,
-    clip_list: Path,
-    output: Path | None = None,
-    parts: Sequence[str] = PARTS,
-) -> Report:
-    """Evaluate a model by name or path on a held-out list, print the tables and save ``report.json`` and ``report.md``.
-
-    Args:
-        model: what :func:`melisma.inference.vocoder.load` takes.
-        data: the folder of the recordings, with ``manifest.json``.
-        clip_list: the held-out list; see ``recipes/heldout.txt``.
-        output: folder for the files; None writes none.
-        parts: which of ``PARTS``.
-    """
-    from rich.progress import Progress
-
-    from melisma.inference.vocoder import load
-
-    vocoder = load(model, device="cpu", precision="float32")
-    if vocoder.mel is None:
-        raise MelismaError(f"{model} decodes a latent and has no mel: it cannot be evaluated on recordings alone")
-    clips = load_clips(data, clip_list, vocoder.mel.sample_rate)
-    name = Path(model).stem
-    baseline = load(BASELINE_MODEL, device="cpu") if name != BASELINE_MODEL else None
-    if baseline is not None and baseline.mel != vocoder.mel:
-        baseline = None
-    with Progress(transient=True) as bar:
-        task = bar.add_task("evaluate", total=1.0)
-        report = evaluate(
-            vocoder, clips, name, parts, baseline, lambda done, what: bar.update(task, completed=done, description=what)
-        )
-    report.show()
-    if output is not None:
-        report.save(output / "report.json")
-        text = "\n\n".join(f"### {kind}\n\n{report.markdown(kind)}" for kind in report.kinds())
-        (output / "report.md").write_text(text + "\n", encoding="utf-8")
-    return report

@@ -1,4 +1,8 @@
-"""Least-squares adversarial losses (Mao et al. 2017, as in HiFi-GAN): real is scored 1, made is scored 0."""
+"""Adversarial losses, for both sides, and feature matching.
+
+Least squares (Mao et al. 2017, as in HiFi-GAN) wants 1 for real and 0 for made; the hinge (Lim & Ye 2017, as in
+EnCodec) wants at least 1 for real and at most -1 for made.
+"""
 
 from collections.abc import Sequence
 
@@ -34,6 +38,18 @@ def discriminator_loss(real_scores: Scores, fake_scores: Scores) -> Tensor:
 def generator_loss(fake_scores: Scores) -> Tensor:
     """Total over all sub-discriminators, a scalar: the generator wants its audio to score 1."""
     return least_squares_parts(fake_scores, 1.0).sum()
+
+
+def hinge_discriminator_loss(real_scores: Scores, fake_scores: Scores) -> Tensor:
+    """Hinge over all sub-discriminators, a scalar: nothing is gained by scoring real above 1 or made below -1."""
+    real = torch.stack([(1.0 - _wide(scored)).relu().mean() for scored in real_scores])
+    fake = torch.stack([(1.0 + _wide(scored)).relu().mean() for scored in fake_scores])
+    return (real + fake).sum()
+
+
+def hinge_generator_loss(fake_scores: Scores) -> Tensor:
+    """The generator's side of the hinge, a scalar: its audio should score high, without an end."""
+    return -torch.stack([_wide(scored).mean() for scored in fake_scores]).sum()
 
 
 def feature_matching_parts(real_maps: FeatureMaps, fake_maps: FeatureMaps) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from melisma.audio.stft import pad_signal, spectra
 
+Resolutions = Sequence[int]
+
 # Magnitudes below this (the spectrum of noise at about -90 dBFS) count as silence in the logarithm.
 SILENCE = 1e-3
 
@@ -39,10 +41,10 @@ def magnitude_distance(first: Tensor, second: Tensor, weights: Tensor, scale: Te
     Returns:
         a scalar. It is a metric on log and linear magnitudes, as the energy distance needs.
     """
-    count = weights.sum() * first.shape[1]
-    log_part = ((first.log() - second.log()).abs() * weights).sum() / count
-    linear_part = ((first - second).abs() * weights / scale).sum() / count
-    return log_part + linear_part
+    # Every clip counts alike, whatever its band: the loss of a batch is the mean of the losses of its parts.
+    count = weights.sum(dim=(1, 2)) * first.shape[1]
+    both = (first.log() - second.log()).abs() + (first - second).abs() / scale
+    return ((both * weights).sum(dim=(1, 2)) / count).mean()
 
 
 def energy_distance(
@@ -81,3 +83,39 @@ def spectral_distance(
         weights = weights * hearing_weights(n_fft, sample_rate, first)
     scale = (target * weights).mean(dim=(1, 2), keepdim=True) + SILENCE
     return magnitude_distance(first, target, weights, scale)
+
+
+def mr_stft_loss(generated: Tensor, reference: Tensor, resolutions: Resolutions) -> Tensor:
+    """Spectral convergence plus log magnitude, mean over resolutions (Yamamoto et al. 2020, Parallel WaveGAN).
+
+    Args:
+        generated: ``(batch, samples)``.
+        reference: the same.
+        resolutions: FFT sizes; hop a quarter.
+
+    Returns:
+        a scalar.
+    """
+    parts = []
+    for n_fft in resolutions:
+        made, real = magnitudes_of((generated, reference), n_fft)
+        distance = (made - real).square().sum(dim=(1, 2)).clamp(min=1e-12).sqrt()
+        convergence = distance / real.square().sum(dim=(1, 2)).sqrt()
+        parts.append((convergence + (made.log() - real.log()).abs().mean(dim=(1, 2))).mean())
+    return torch.stack(parts).mean()
+
+
+def complex_stft_loss(generated: Tensor, reference: Tensor, resolutions: Resolutions) -> Tensor:
+    """L1 distance of real and imaginary parts over the reference's mean magnitude, mean over resolutions.
+
+    It sees phase, so it suits generators that are told the phase or are to copy it (Ai & Ling 2023, APNet's
+    real-and-imaginary loss). Arguments and result as of :func:`mr_stft_loss`.
+    """
+    parts = []
+    for n_fft in resolutions:
+        made, real = (
+            spectra(pad_signal(signal, n_fft // 2, n_fft // 2), n_fft, n_fft // 4) for signal in (generated, reference)
+        )
+        scale = real.abs().mean(dim=(1, 2), keepdim=True) + SILENCE
+        parts.append((((made.real - real.real).abs() + (made.imag - real.imag).abs()) / scale).mean())
+    return torch.stack(parts).mean()

@@ -2,7 +2,7 @@
 
 import sys
 
-from melisma.training.recipe import main
+from melisma.training.launch import main
 
 if __name__ == "__main__":
     sys.exit(main())

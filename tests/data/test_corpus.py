@@ -8,9 +8,10 @@ import pytest
 
 from melisma.audio.io import write_audio
 from melisma.audio.mel import OPENVPI_44K, log_mel
-from melisma.data.corpus import Corpus, Source, build_corpus, manifest_sources, shifted_by_world
+from melisma.data.corpus import Corpus, Source, build_corpus, manifest_sources
 from melisma.data.manifest import held_out, read_list, read_manifest
 from melisma.data.singer import Note, sing
+from melisma.data.twins import shifted_by_world
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
 

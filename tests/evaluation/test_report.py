@@ -14,7 +14,8 @@ from melisma.data.singer import Note, sing
 from melisma.errors import MelismaError
 from melisma.evaluation.clips import EvaluationClip, join, load_clips
 from melisma.evaluation.conditions import blur, conditions
-from melisma.evaluation.report import Report, Row, evaluate
+from melisma.evaluation.evaluate import evaluate
+from melisma.evaluation.report import Report, Row
 
 RATE = 44100
 HELD_OUT = Path(__file__).resolve().parents[2] / "recipes" / "heldout.txt"
@@ -63,7 +64,7 @@ def test_medians_leave_nan_out_and_files_are_valid(tmp_path: Path) -> None:
     report = Report("m", [*rows, Row("m", "copy", "", "", {"speed": 40.0})])
     assert report.medians()["m", "copy"] == {"pesq": 3.5, "speed": 40.0}
     assert report.kinds() == ["speech", "all"]
-    report.save(tmp_path / "deep" / "report.json")
+    report.save(tmp_path / "deep")
     saved = json.loads((tmp_path / "deep" / "report.json").read_text())
     assert saved["rows"][1]["values"]["pesq"] is None
     assert "| m | copy | 3.50 |" in report.markdown()
