@@ -95,6 +95,10 @@ def _unknown(path: Path, content: dict[str, Any]) -> MelismaError:
     inner = [str(key) for key in model] if isinstance(model, Mapping) else []
     if {"mpd", "msd"} & set(names) or any(name.startswith("discriminators.") for name in inner):
         return MelismaError(f"{path}: discriminators of a training run; name the generator's file (g_* or G_*)")
+    if {"recipe", "voice", "average"} <= set(names):
+        return MelismaError(
+            f"{path}: a checkpoint of melisma train; make a model of it: melisma export model {path} -o FILE"
+        )
     shown = ", ".join(names[:6]) or "nothing"
     return MelismaError(
         f"{path}: no model that melisma knows (it holds {shown}); it reads {', '.join(BUILDERS)} and its own files"

@@ -69,7 +69,7 @@ class Recipe:
         save_every: steps between checkpoints.
         keep: newest checkpoints that are kept, beside the best.
         log_every: steps between rows of the log.
-        patience_bad: steps in a row that may not be finite before the run goes back to its last checkpoint.
+        bad_in_a_row: steps in a row that may not be finite before the run goes back to its last checkpoint.
         start_from: a shipped model or a checkpoint of any kind that melisma reads, with whose weights a run begins.
         about: what the exported model says about itself.
     """
@@ -93,12 +93,12 @@ class Recipe:
     save_every: int = 250
     keep: int = 2
     log_every: int = 25
-    patience_bad: int = 3
+    bad_in_a_row: int = 3
     start_from: str | None = None
     about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "save_every", "keep", "log_every", "patience_bad"):
+        for name in ("steps", "batch", "accumulate", "save_every", "keep", "log_every", "bad_in_a_row"):
             if getattr(self, name) < 1:
                 raise MelismaError(f"{name} is {getattr(self, name)}; a recipe needs at least 1")
         if not 0.0 <= self.ema < 1.0:

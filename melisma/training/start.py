@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from melisma.config import to_mapping
 from melisma.discriminators import Discriminator
 from melisma.errors import MelismaError
-from melisma.inference.vocoder import model_path
+from melisma.inference.vocoder import ANALYTIC, model_path
 from melisma.interop import load_checkpoint as load_model
 from melisma.interop.pickles import read_pickle
 from melisma.interop.state import strip_prefix
@@ -53,28 +53,35 @@ class Start:
     judges: dict[str, dict[str, Tensor]]
 
 
-def read_start(name_or_path: str | Path) -> Start:
+def read_start(name_or_path: str | Path, config: GeneratorConfig | None = None) -> Start:
     """Read a checkpoint to begin with: a shipped model by its name, or a file.
+
+    Args:
+        name_or_path: which.
+        config: what a run's checkpoint from before version 0.2 is taken for, which does not say it.
 
     Raises:
         MelismaError: no such file, no model that melisma reads, or one without weights to train.
     """
+    if name_or_path == ANALYTIC:
+        raise MelismaError(f"{ANALYTIC} has no weights to train; begin with another model")
     path = model_path(name_or_path)
     if path.suffix == OURS and path.name.startswith("S_"):
-        return _from_run(path, load_checkpoint(path))
+        return _from_run(path, load_checkpoint(path), config)
     loaded = load_model(path)
-    config: Any = loaded.generator.config
-    if not isinstance(config, GeneratorConfig):
+    theirs: Any = loaded.generator.config
+    if not isinstance(theirs, GeneratorConfig):
         raise MelismaError(f"{path}: {loaded.kind} has no weights to train; begin with another model")
     state = dict(unfold(loaded.generator).state_dict())
-    return Start(path, config, state, loaded.speakers, dict(loaded.speaker_names), _foreign_judges(path))
+    return Start(path, theirs, state, loaded.speakers, dict(loaded.speaker_names), _foreign_judges(path))
 
 
-def _from_run(path: Path, content: Mapping[str, Any]) -> Start:
+def _from_run(path: Path, content: Mapping[str, Any], config: GeneratorConfig | None) -> Start:
+    if "recipe" not in content and AVERAGE in content and config is not None:
+        return Start(path, config, content[AVERAGE], None, {}, {})
     if "recipe" not in content or AVERAGE not in content:
         raise MelismaError(
-            f"{path}: a checkpoint of an older trainer, which does not say what model it is; export it with "
-            "the melisma that made it and begin with the .safetensors file"
+            f"{path}: a checkpoint of an older trainer, which does not say its model; name the generator in the recipe"
         )
     recipe = recipe_from(content["recipe"], f"{path}: recipe")
     assert recipe.generator is not None  # a run knows its generator

@@ -3,25 +3,23 @@
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from melisma.errors import MelismaError
-from melisma.training.batch import Batch, collate, shape_of
 from melisma.training.checkpoint import latest_checkpoint, load_checkpoint, save_config
 from melisma.training.credits import provenance_of
-from melisma.training.crops import Crop, Plan, cut, draw_plan, long_enough
 from melisma.training.features import features_of
 from melisma.training.processes import choose_device, first_does, rank, world_size
 from melisma.training.recipe import Recipe, differences, recipe_mapping
-from melisma.training.recordings import Chances, all_places, hold_out
+from melisma.training.recordings import Place
 from melisma.training.run_state import PREFIX, Facts, restore, save, snapshot, sweep
-from melisma.training.start import begin, read_start
+from melisma.training.start import Start, begin, read_start
 from melisma.training.step import new_state, train_step
-from melisma.training.terms import asks_for_two, losses_of_step
+from melisma.training.supply import Supply, clips_of
+from melisma.training.terms import losses_of_step
 from melisma.training.validation import Piece, Record, Validation
 from melisma.training.view import View
 
@@ -46,94 +44,46 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path, board: bool = False) -> None:
         self.recipe, self.folder, self.board = recipe, folder, board
         self.device = choose_device(recipe.device)
-        self.asked = False
+        self.asked = self.stopping = False
         found = first_does(lambda: _latest(folder, recipe))
         content = first_does(lambda: load_checkpoint(found)) if found is not None else None
-        start = first_does(lambda: read_start(recipe.start_from)) if recipe.start_from and not content else None  # type: ignore[arg-type]
-        places = all_places(recipe.data.folders)
-        held = all_places(recipe.validation.folders) if recipe.validation.folders else []
-        if recipe.validation.every and not held:
-            places, held = hold_out(places, recipe.validation.share)
-        names = sorted({place.clip.speaker for place in places})
+        begins_with = recipe.start_from if content is None else None
+        start = first_does(lambda: read_start(begins_with, recipe.generator)) if begins_with is not None else None
+        places, held = clips_of(recipe)
         known = content["speakers"] if content else (start.speaker_names if start else {})
-        self.speakers = rows_of(names, known)
+        self.speakers = rows_of(sorted({place.clip.speaker for place in places}), known)
         self.state = new_state(recipe, 1 + max(self.speakers.values()), self.device)
-        self.record = Record()
-        self.notes: list[str] = []
-        generator = self.state.voice.generator
-        self.features = features_of(generator, recipe.start_from, self.device)
-        self.shape = shape_of(generator, self.features, recipe.data.frames)
-        self._share_of_batch()
-        places, short = long_enough(places, self.shape)
-        if short:
-            self.notes.append(f"{short} of {len(places)} clips are shorter than a segment and are filled with silence")
-        self.chances = Chances(places, recipe.data.shares)
-        self.facts = Facts(self.speakers, self.chances.range_hz(), provenance_of(recipe.data.folders))
-        if recipe.data.balance:
-            self.notes += self.chances.out_of_reach(*recipe.data.resample_range)
-        self.saved = -1
+        self.features = features_of(self.state.voice.generator, recipe.start_from, self.device)
+        self.supply = Supply(recipe, places, self.state.voice, self.features, self.speakers, self.device)
+        self.facts = Facts(self.speakers, self.supply.chances.range_hz(), provenance_of(recipe.data.folders))
+        self.notes = list(self.supply.notes)
+        self.record, self.saved = Record(), -1
         if content is not None and found is not None:
-            self.record = restore(self.state, content, found)
-            self.saved = self.state.step
+            self.record, self.saved = restore(self.state, content, found), content["step"]
         elif start is not None:
-            fresh = begin(self.state.voice, self.state.average, self.state.judges, start, self.speakers)
-            self.state.warmup = recipe.discriminator_warmup if fresh else 0
-            if fresh:
-                self.notes.append(
-                    f"fresh discriminators: {'; '.join(fresh)}; they learn alone for {self.state.warmup} steps"
-                )
-        losses = losses_of_step(recipe.losses, recipe.loss_settings, generator, np.random.default_rng(0))
-        self.validation = (
-            Validation(
-                recipe.validation, held, self.state.voice, self.features, self.speakers, losses.context, self.device
-            )
-            if recipe.validation.every and rank() == 0
-            else None
-        )
-        self._plans = ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[list[Crop]]] | None = None
+            self._begin_with(start)
+        self.validation = self._validation(held) if held and rank() == 0 else None
 
-    def _share_of_batch(self) -> None:
-        share, rest = divmod(self.recipe.batch, world_size())
-        if rest or share % self.recipe.accumulate:
-            raise MelismaError(
-                f"batch {self.recipe.batch} cannot be parted among {world_size()} processes and "
-                f"{self.recipe.accumulate} accumulated parts; take a multiple"
-            )
-        self.own = range(rank() * share, (rank() + 1) * share)
+    def _begin_with(self, start: Start) -> None:
+        state = self.state
+        fresh = begin(state.voice, state.average, state.judges, start, self.speakers)
+        if fresh:
+            state.warmup = self.recipe.discriminator_warmup
+            self.notes.append(f"fresh discriminators: {'; '.join(fresh)}; they learn alone for {state.warmup} steps")
 
-    def plan(self, step: int, number: int) -> Plan:
-        """What chance decides about a crop of the global batch of a step."""
-        rng = np.random.default_rng([self.recipe.seed, step, number])
-        return draw_plan(self.chances, rng, self.recipe.data, self.shape)
-
-    def _cut(self, step: int) -> list[Crop]:
-        return [cut(self.plan(step, number), self.shape) for number in self.own]
-
-    def batches(self, step: int) -> list[Batch]:
-        """This process' share of a step's batch, in accumulated parts: a pure function of the seed and the step."""
-        ahead, self._ahead = self._ahead, None
-        crops = ahead[1].result() if ahead is not None and ahead[0] == step else self._cut(step)
-        if step + 1 < self.recipe.steps:
-            self._ahead = (step + 1, self._plans.submit(self._cut, step + 1))
-        seeds = [_seed(self.recipe.seed, step, number) for number in self.own]
-        size = len(crops) // self.recipe.accumulate
-        voice, two = self.state.voice, asks_for_two(self.recipe.losses, self.recipe.loss_settings)
-        return [
-            collate(
-                crops[at : at + size], seeds[at : at + size], voice.generator, self.features, self.speakers,
-                voice.speakers, self.device, two,
-            )
-            for at in range(0, len(crops), size)
-        ]  # fmt: skip
+    def _validation(self, held: list[Place]) -> Validation:
+        recipe, voice = self.recipe, self.state.voice
+        losses = losses_of_step(recipe.losses, recipe.loss_settings, voice.generator, np.random.default_rng(0))
+        return Validation(recipe.validation, held, voice, self.features, self.speakers, losses.context, self.device)
 
     def train_step(self, view: View) -> dict[str, float]:
         """One step; what is not finite is named, passed over, and after several in a row undone."""
         step = self.state.step
         shared = np.random.default_rng([self.recipe.seed, step])
         losses = losses_of_step(self.recipe.losses, self.recipe.loss_settings, self.state.voice.generator, shared)
-        outcome = train_step(self.state, self.recipe, self.batches(step), losses, self.asked)
-        self.asked = outcome.asked
+        outcome = train_step(self.state, self.recipe, self.supply.batches(step), losses, self.asked)
+        # Alone, a wish that came while the step went on counts at once; together, with the next step's message.
+        self.stopping = outcome.asked or (world_size() == 1 and self.asked)
         if outcome.finite:
             self.state.bad = 0
         else:
@@ -141,14 +91,11 @@ class Trainer:
         return outcome.values
 
     def _not_finite(self, step: int, values: dict[str, float], view: View) -> None:
-        keys = sorted({self.plan(step, number).place.clip.key for number in range(self.recipe.batch)})
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
-        view.note(
-            step,
-            f"step {step} is not finite ({', '.join(wrong)}) and was passed over; its clips: {', '.join(keys)}",
-        )
+        clips = ", ".join(self.supply.keys(step))
+        view.note(step, f"step {step} is not finite ({', '.join(wrong)}) and was passed over; its clips: {clips}")
         self.state.bad += 1
-        if self.state.bad < self.recipe.patience_bad:
+        if self.state.bad < self.recipe.bad_in_a_row:
             return
         rollbacks, scale = self.state.rollbacks + 1, self.state.rate_scale * LOWERED
         if rollbacks > MOST_ROLLBACKS:
@@ -172,7 +119,7 @@ class Trainer:
         window: list[dict[str, float]] = []
         with View(self.folder, self.recipe.steps, rank() != 0, self.board) as view, self.interruptions():
             self._begin(view)
-            while self.state.step < self.recipe.steps and not self.asked and not self.record.stopped:
+            while self.state.step < self.recipe.steps and not self.stopping and not self.record.stopped:
                 window.append(self.train_step(view))
                 step = self.state.step
                 view.step(step, window[-1].get("loss"))
@@ -215,7 +162,6 @@ class Trainer:
         return every > 0 and (step % every == 0 or step == self.recipe.steps) and self.state.bad == 0
 
     def _end(self, view: View) -> None:
-        self._ahead = None
         failure = self.save(view)
         if failure is not None:
             raise failure
@@ -300,11 +246,6 @@ def rows_of(names: list[str], known: Mapping[str, int]) -> dict[str, int]:
     for name in names:
         rows.setdefault(name, 1 + max([-1, *rows.values()]))
     return rows
-
-
-def _seed(*numbers: int) -> int:
-    """One number from several, for draws that take one."""
-    return int(np.random.default_rng([*numbers, 3]).integers(2**60))
 
 
 def _latest(folder: Path, recipe: Recipe) -> Path | None:

@@ -141,7 +141,7 @@ def test_frames_of_mel_and_curve_belong_together(dataset: Path, recipe: Recipe, 
         ),
         tmp_path,
     )
-    (batch,) = run.batches(0)
+    (batch,) = run.supply.batches(0)
     margin = run.features.margin
     assert batch.reference.shape == (2, 16 * HOP)
     assert batch.features.shape == (2, 24, 16)
@@ -149,7 +149,7 @@ def test_frames_of_mel_and_curve_belong_together(dataset: Path, recipe: Recipe, 
     assert batch.draws.first.noise is not None
     assert batch.draws.first.noise.shape[:2] == (2, 16 * HOP)
     for row in range(2):
-        drawn = run.plan(0, row)
+        drawn = run.supply.plan(0, row)
         clip, first = drawn.place.clip, drawn.start_frame + margin
         whole = drawn.place.recordings.audio(drawn.place.index, 0, clip.samples)
         stored = whole[first * HOP : (first + 16) * HOP]
@@ -176,7 +176,7 @@ def test_f0_is_as_the_generator_wants_it(tmp_path: Path, dataset: Path) -> None:
     for unvoiced in ("zero", "interpolated"):
         content = adversarial(dataset, generator=CONVOLUTIONAL | {"unvoiced": unvoiced}, batch=8)
         run = Trainer(recipe_from(content, "recipe"), tmp_path)
-        curves[unvoiced] = run.batches(0)[0].f0_hz.numpy()
+        curves[unvoiced] = run.supply.batches(0)[0].f0_hz.numpy()
     assert (curves["zero"] == 0).any()
     rows = (curves["zero"] > 0).any(axis=1)
     assert (curves["interpolated"][rows] > 0).all()
@@ -188,7 +188,7 @@ def test_f0_is_as_the_generator_wants_it(tmp_path: Path, dataset: Path) -> None:
 def test_clips_that_are_too_short_are_said(tmp_path: Path, dataset: Path) -> None:
     run = Trainer(recipe_from(mapping(dataset, data={"folders": [str(dataset)], "frames": 300}), "recipe"), tmp_path)
     assert any("shorter than a segment and are filled with silence" in note for note in run.notes)
-    (batch,) = run.batches(0)
+    (batch,) = run.supply.batches(0)
     assert (batch.reference[:, -HOP:] == 0).all()
     too_long = recipe_from(mapping(dataset, data={"folders": [str(dataset)], "frames": 3000}), "recipe")
     with pytest.raises(

@@ -24,6 +24,7 @@ from melisma.training.checkpoint import find_checkpoints, load_checkpoint
 from melisma.training.launch import train
 from melisma.training.lock import locked
 from melisma.training.recipe import Recipe, recipe_from
+from melisma.training.start import read_start
 from melisma.training.trainer import Trainer
 from melisma.training.view import View
 
@@ -95,22 +96,38 @@ def test_parts_and_whole_are_equal(tmp_path: Path, dataset: Path, kind: Callable
     assert not same(*(load_checkpoint(tmp_path / name / "S_4.pth")["voice"] for name in ("whole", "other")))
 
 
+@pytest.mark.parametrize("when", ["before the message", "behind it"])
 def test_an_interruption_ends_with_the_step_saves_it_and_says_how_to_go_on(
-    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     run, learn = Trainer(recipe, tmp_path), module.train_step
-    monkeypatch.setattr(
-        module, "train_step", lambda *given: (signal.raise_signal(signal.SIGTERM), learn(*given[:4], run.asked))[1]
-    )
-    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted(*given: Any) -> Any:
+        if when == "before the message":
+            signal.raise_signal(signal.SIGTERM)
+            return learn(*given[:4], run.asked)
+        outcome = learn(*given)
+        signal.raise_signal(signal.SIGINT)
+        return outcome
+
+    monkeypatch.setattr(module, "train_step", interrupted)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(MelismaError, match="interrupted after step 1, which is saved; the same command goes on"):
         run.run()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert steps_of(tmp_path) == [0, 1]
     monkeypatch.setattr(module, "train_step", learn)
     for folder in (tmp_path, tmp_path / "whole"):
         Trainer(recipe, folder).run()
     assert same(*(load_checkpoint(folder / "S_4.pth") for folder in (tmp_path, tmp_path / "whole")))
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Trainer(recipe, tmp_path)
+    monkeypatch.setattr(module, "train_step", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert steps_of(tmp_path) == [0]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,12 +219,16 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
-def test_an_older_trainers_checkpoint_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+def test_an_older_trainers_checkpoint_is_no_run_to_go_on_with_but_a_beginning(tmp_path: Path, recipe: Recipe) -> None:
     torch.save({"generator": {}, "average": {}, "step": 3}, tmp_path / "S_3.pth")
     with pytest.raises(MelismaError, match="older trainer"):
         Trainer(recipe, tmp_path)
-    with pytest.raises(MelismaError, match="older trainer"):
-        Trainer(dataclasses.replace(recipe, start_from=str(tmp_path / "S_3.pth")), tmp_path / "new")
+    with pytest.raises(MelismaError, match=r"older trainer.* name the generator"):
+        read_start(tmp_path / "S_3.pth")
+    other = Trainer(dataclasses.replace(recipe, seed=5), tmp_path / "other").state.voice.generator.state_dict()
+    torch.save({"generator": {}, "average": other, "optimizer": {}, "step": 3}, tmp_path / "S_3.pth")
+    run = Trainer(dataclasses.replace(recipe, start_from=str(tmp_path / "S_3.pth")), tmp_path / "new")
+    assert same(dict(run.state.average.generator.state_dict()), dict(other))
 
 
 def test_a_generator_left_open_is_the_one_of_the_run(tmp_path: Path, dataset: Path, gan: Recipe) -> None:

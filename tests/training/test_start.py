@@ -101,7 +101,7 @@ def test_foreign_checkpoints_train_on(tmp_path: Path, dataset: Path, kind: str, 
     recipe = launch.complete(finetune(dataset, path, discriminator_warmup=1), tmp_path / "run")
     run = Trainer(recipe, tmp_path / "run")
     assert run.state.warmup == (0 if judges else 1)
-    (batch,) = run.batches(0)
+    (batch,) = run.supply.batches(0)
     theirs = load_model(path).generator
     with torch.no_grad():
         given = (batch.features, batch.f0_hz, None, batch.draws.first)
@@ -147,7 +147,7 @@ def test_our_own_run_and_model_train_on(tmp_path: Path, dataset: Path, gan: Reci
         if warmup == 0:
             assert same(average, dict(theirs))
             assert same(first["judges"], dict(second.state.judges.state_dict()))
-        (batch,) = second.batches(0)
+        (batch,) = second.supply.batches(0)
         given = (batch.features, batch.f0_hz, None, batch.draws.first)
         with torch.no_grad():
             made = second.state.voice.generator(*given)
@@ -226,7 +226,7 @@ def test_a_so_vits_svc_decoder_trains_on(tmp_path: Path, dataset: Path) -> None:
     assert run.state.voice.speakers is not None
     assert torch.equal(run.state.voice.speakers.weight[1], table[1])
     torch.testing.assert_close(run.state.voice.speakers.weight[2], table.mean(dim=0))
-    (batch,) = run.batches(0)
+    (batch,) = run.supply.batches(0)
     assert batch.features.shape == (2, LATENT, 16)
     before = run.state.voice.speakers.weight.detach().clone()
     run.run()
@@ -274,6 +274,8 @@ def test_publishing_takes_the_best_and_says_who_it_is(
     assert published.step == 2
     newest = publish(tmp_path / "run" / "S_4.pth", tmp_path / "b.safetensors", name="other")
     assert (newest.name, newest.step, newest.best) == ("other", 4, False)
+    with pytest.raises(MelismaError, match=r"a checkpoint of melisma train; make a model of it: melisma export model"):
+        load_model(tmp_path / "run" / "S_4.pth")
     for wrong, words in ((tmp_path, "no run"), (tmp_path / "nowhere", "no run")):
         with pytest.raises(MelismaError, match=words):
             publish(wrong, tmp_path / "c.safetensors")
@@ -282,6 +284,8 @@ def test_publishing_takes_the_best_and_says_who_it_is(
 def test_the_shipped_model_trains_on_by_its_name(tmp_path: Path) -> None:
     start = read_start("melisma-44k")
     assert start.config == load_model(start.path).generator.config
+    with pytest.raises(MelismaError, match="analytic has no weights to train"):
+        read_start("analytic")
     with pytest.raises(MelismaError, match="did you mean 'melisma-44k'"):
         read_start("melisma-44")
 

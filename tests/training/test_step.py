@@ -80,8 +80,8 @@ def test_both_sides_learn_on_one_batch(tmp_path: Path, dataset: Path, monkeypatc
     content = adversarial(dataset, losses={"mel": 1.0, "least-squares": 0.01}, steps=400)
     content["optimizer"] = content["discriminator_optimizer"] = {"warmup": 0, "learning_rate": 2e-3}
     run = Trainer(recipe_from(content, "recipe"), tmp_path)
-    batches = run.batches(0)
-    monkeypatch.setattr(run, "batches", lambda _: batches)
+    batches = run.supply.batches(0)
+    monkeypatch.setattr(run.supply, "batches", lambda _: batches)
     rows = [run.train_step(quiet(run)) for _ in range(40)]
     for name in ("mel", "discriminator/multi-period", "discriminator/multi-resolution"):
         assert np.mean([row[name] for row in rows[-5:]]) < 0.9 * np.mean([row[name] for row in rows[:5]]), name
@@ -158,7 +158,10 @@ def _process(rank: int, contents: list[dict[str, Any]], folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         for number, content in enumerate(contents):
-            Trainer(recipe_from(content, "recipe"), folder / f"two-{number}").run()
+            try:
+                Trainer(recipe_from(content, "recipe"), folder / f"two-{number}").run()
+            except MelismaError as error:
+                (folder / f"error-{number}-{rank}.txt").write_text(str(error))
     finally:
         dist.destroy_process_group()
 
@@ -171,8 +174,13 @@ def curve(folder: Path) -> list[dict[str, float]]:
 def test_the_loss_curve_does_not_depend_on_the_number_of_processes(tmp_path: Path, dataset: Path) -> None:
     shared = {"batch": 4, "log_every": 1, "validation": {"every": 4, "pieces": 1, "frames": 16}}
     contents = [kind(dataset, **shared) for kind in (mapping, adversarial)]
-    torch.multiprocessing.spawn(_process, (contents, tmp_path), nprocs=2)
+    broken = write_dataset(tmp_path / "data", 2, 1.0, broken="clip-1")
+    data = {"folders": [str(broken)], "frames": 16, "balance": 0.0}
+    torch.multiprocessing.spawn(_process, ([*contents, mapping(broken, data=data, bad_in_a_row=1)], tmp_path), nprocs=2)
+    for rank in range(2):  # both give up, and neither waits for the other
+        assert "not finite whatever the learning rate" in (tmp_path / f"error-2-{rank}.txt").read_text()
     for number, content in enumerate(contents):
+        assert not list(tmp_path.glob(f"error-{number}-*"))
         Trainer(recipe_from(content, "recipe"), tmp_path / f"one-{number}").run()
         folders = [tmp_path / f"{count}-{number}" for count in ("one", "two")]
         for first, second in zip(*(curve(folder) for folder in folders), strict=True):
@@ -219,7 +227,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_names_its_clips(
     assert all(torch.equal(before[name], value) for name, value in after.items())
     assert same(moments, list(run.state.optimizer.state_dict()["state"].values()))
     assert (run.state.step, run.state.bad) == (2, 1)
-    keys = {run.plan(1, number).place.clip.key for number in range(gan.batch)}
+    keys = {run.supply.plan(1, number).place.clip.key for number in range(gan.batch)}
     out = capsys.readouterr().out
     assert "step 1 is not finite" in out
     assert all(key in out.splitlines()[-1] for key in keys)
@@ -254,7 +262,7 @@ def test_several_in_a_row_go_back_lower_the_rate_and_go_on(
 def test_what_never_gets_finite_ends_with_the_clips_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_dataset(tmp_path / "data", 2, 1.0, broken="clip-1")
     content = mapping(
-        folder, patience_bad=1, data={"folders": [str(folder)], "frames": 16, "balance": 0.0, "gain_db": [0, 0]}
+        folder, bad_in_a_row=1, data={"folders": [str(folder)], "frames": 16, "balance": 0.0, "gain_db": [0, 0]}
     )
     run = Trainer(recipe_from(content, "recipe"), tmp_path / "run")
     with pytest.raises(MelismaError, match="not finite whatever the learning rate"):
@@ -276,7 +284,7 @@ def test_fresh_discriminators_learn_alone_at_first(tmp_path: Path, dataset: Path
     before = weights(run)
     for step in range(3):
         losses = losses_of_step(gan.losses, gan.loss_settings, run.state.voice.generator, np.random.default_rng(step))
-        outcome = train_step(run.state, run.recipe, run.batches(step), losses)
+        outcome = train_step(run.state, run.recipe, run.supply.batches(step), losses)
         assert outcome.finite
         changed = {name.split("/")[0] for name in moved(before, run)}
         assert changed == ({"judges"} if step < 2 else {"judges", "voice", "average"})

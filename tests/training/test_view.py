@@ -56,7 +56,7 @@ def test_validation_is_the_same_each_time_and_judges_the_average(tmp_path: Path,
     assert first == second
     assert all(np.isfinite(value) for value in first.values())
     assert [piece.generated.shape for piece in pieces] == [(16 * 128,)] * 2
-    kept = {place.clip.key for place in run.chances.places}
+    kept = {place.clip.key for place in run.supply.chances.places}
     assert not kept & {piece.key for piece in pieces}
     run.state.average.generator.head.bias.data.add_(0.5)
     assert run.validation(run.state.average)[0] != first
