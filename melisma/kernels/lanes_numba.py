@@ -27,7 +27,7 @@ from melisma.kernels.polynomials import COSINE, DOUBLE_SINE, LOGARITHM, ROUND
 _FAST = frozenset({"contract"})
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(ir.IntType(32), LANES)
-_SPINS = 4000  # looks at the barrier before the core is offered to others
+_SPINS = 200  # looks at the barrier before the core is offered to others
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
