@@ -1,5 +1,6 @@
 """Live: mel and F0 while it sounds, the exchange with a clock, and the command."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from melisma.f0 import estimate_f0
 from melisma.inference import devices
 from melisma.inference.devices import Exchange, SoundCard, VirtualClock
 from melisma.inference.listening import F0Stream, MelStream
-from melisma.inference.live import Live, work_off
+from melisma.inference.live import Live, _Ear, work_off
 from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.resynthesis import Settings
 from melisma.inference.sources import ArraySource
@@ -293,3 +294,34 @@ def test_bad_options_get_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_all_that_waits_is_sung_at_once_and_errors_come_after_it() -> None:
+    class Heard:
+        """Listening that gives one frame a block, and fails on the last."""
+
+        sample_rate = 100
+
+        def listen(self, block: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+            if block[0] == 5:
+                raise MelismaError("no more")
+            return torch.full((3, 1), float(block[0])), block[:1]
+
+    class Blocks:
+        """An input whose blocks are all there already."""
+
+        def __init__(self) -> None:
+            self.left = iter([np.full(1, number, np.float32) for number in range(6)])
+
+        def read(self) -> np.ndarray | None:
+            return next(self.left, None)
+
+    ear = _Ear(Heard(), Blocks(), math.inf)  # type: ignore[arg-type]
+    ear.start()
+    ear.join()
+    parts = ear.heard()
+    mel, f0_hz = next(parts)
+    assert mel.shape == (3, 5)
+    assert f0_hz.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(MelismaError, match="no more"):
+        next(parts)

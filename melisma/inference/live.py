@@ -195,27 +195,43 @@ class _Watch:
 class _Ear(threading.Thread):
     """Listens in a thread of its own, so that a block is heard while the one before is sung.
 
-    Frames wait in a queue. It needs no bound: what waits longer than the margin is a dropout, and is counted as one.
+    Frames wait in a queue, and all that wait are sung at once: a step over many frames costs little more than one over
+    few, so who has fallen behind catches up. The queue needs no bound: what waits longer than the margin is a dropout,
+    and is counted as one.
     """
 
     def __init__(self, live: Live, exchange: Exchange, limit_seconds: float) -> None:
         super().__init__(name="melisma-ear", daemon=True)
         self._live, self._exchange, self._limit = live, exchange, limit_seconds
         self.watch, self.seconds = _Watch(), 0.0
-        self.frames: queue.SimpleQueue[Frames | BaseException | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[Frames | BaseException | None] = queue.SimpleQueue()
+
+    def heard(self) -> Iterator[Frames]:
+        """All that waits, again and again, until the input ends; raises what listening raised."""
+        while True:
+            waiting = [self._frames.get()]
+            while not self._frames.empty():
+                waiting.append(self._frames.get())
+            parts = [part for part in waiting if isinstance(part, tuple)]
+            if parts:
+                yield torch.cat([mel for mel, _ in parts], dim=1), np.concatenate([f0_hz for _, f0_hz in parts])
+            if isinstance(waiting[-1], BaseException):
+                raise waiting[-1]
+            if waiting[-1] is None:
+                return
 
     def run(self) -> None:
         torch.set_num_threads(1)
         try:
             while (block := self._exchange.read()) is not None:
-                self.frames.put(self.watch(self._live.listen, block))
+                self._frames.put(self.watch(self._live.listen, block))
                 self.seconds += len(block) / self._live.sample_rate
                 if self.seconds >= self._limit:
                     self._exchange.stop()
                     break
-            self.frames.put(None)
+            self._frames.put(None)
         except BaseException as error:  # told to the thread that sings
-            self.frames.put(error)
+            self._frames.put(error)
 
 
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
@@ -223,9 +239,7 @@ def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) ->
     ear, mouth = _Ear(live, exchange, limit_seconds), _Watch()
     with _undisturbed():
         ear.start()
-        while (frames := ear.frames.get()) is not None:
-            if isinstance(frames, BaseException):
-                raise frames
+        for frames in ear.heard():
             exchange.write(mouth(live.sing, *frames))
         ear.join()
         exchange.write(live.finish())
