@@ -21,7 +21,7 @@ def test_pieces_are_the_whole(clip: Clip, speed: float, formants: float) -> None
     read = ResultMel(clip, target, speed, formants)
     cuts = [0, 40, 41, 130, len(target)]
     for first, last in [(60, 70), *pairwise(cuts)]:
-        assert torch.allclose(read(first, last), whole[..., first:last], atol=1e-3)
+        assert torch.allclose(read(first, last), whole[..., first:last], atol=3e-3)  # of floor bands, in nepers
 
 
 def test_only_moved_frames_move(clip: Clip) -> None:
