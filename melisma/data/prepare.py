@@ -82,6 +82,8 @@ def prepare(
     lookup(ESTIMATORS, settings.f0_method, "F0 estimator")
     _check(settings, workers)
     jobs: list[Job] = [*recordings, *phrases(made_seconds)]
+    if not jobs:
+        raise MelismaError(f"{folder}: nothing to make a dataset from; give recordings, or seconds of made voices")
     form = [sample_format, shard_bytes, [asdict(one) for one in skipped]]
     with locked(folder):
         if _is_current(folder, jobs, settings, form):
