@@ -1,13 +1,16 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one run writes at a time."""
 
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from melisma.errors import MelismaError
+
+LOCK = "lock"
 
 
 def free_megabytes(folder: Path) -> float:
@@ -76,28 +79,50 @@ def replace_on_success(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_run(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder for one process; the lock goes with the process, however it ends.
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made; a folder that stays empty is taken away again.
 
-    Args:
-        folder: made where it is missing; the lock is a hidden file in it.
-        what: names the work in the error, ``preparing`` for instance.
+    The operating system holds the lock (``flock``), so that of a process that was killed is free at once; the file's
+    text only says whose it is.
 
     Raises:
-        MelismaError: another process holds the folder, or it cannot be written.
+        MelismaError: another run holds it, or the folder cannot be written.
     """
-    import fcntl
-
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
+        handle = _take(folder / LOCK)
     except OSError as error:
         raise MelismaError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from error
-    with handle:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        os.close(handle)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _take(path: Path) -> int:
+    """Descriptor of the lock file, locked, with this process' name in it."""
+    import fcntl
+
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
+            holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
+            os.close(handle)
             raise MelismaError(
-                f"{folder}: another run is {what} it just now; wait for it, or choose another folder"
+                f"{path.parent}: another run writes here ({holder}); wait for it, stop it, or choose another folder"
             ) from error
-        yield
+        # Whoever held it before may have taken the file away between our opening and locking it.
+        with suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                os.truncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                return handle
+        os.close(handle)

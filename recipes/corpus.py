@@ -1,26 +1,29 @@
-"""Make the corpora of ``melisma-44k``: the licensed recordings, and voices made by the library itself and espeak-ng.
+"""Make the datasets of ``melisma-44k``: the licensed recordings, and voices made by the library itself and espeak-ng.
 
     python recipes/corpus.py DATA_FOLDER runs/corpus
 
-``DATA_FOLDER`` holds ``manifest.json``. Clips of ``recipes/heldout.txt`` are left out.
+``DATA_FOLDER`` holds the recordings and their ``manifest.json``; those of ``recipes/heldout.txt`` are left out. Both
+are datasets as ``melisma prepare`` makes them, with twins. Interrupted, the same command goes on.
 """
 
 import argparse
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from melisma.audio.io import load_training_audio
 from melisma.audio.mel import OPENVPI_44K
-from melisma.data.corpus import Source, build_corpus, manifest_sources
-from melisma.data.manifest import held_out
-from melisma.data.singer import random_phrase
+from melisma.commands import prepare
+from melisma.data.made import PHRASE_SECONDS
+from melisma.data.parts import PrepareSettings
+from melisma.data.scan import Defaults, Recording
+from melisma.errors import MelismaError
 
-RATE, HOP = OPENVPI_44K.sample_rate, OPENVPI_44K.hop_length
+SETTINGS = PrepareSettings(OPENVPI_44K.sample_rate, OPENVPI_44K.hop_length, twins=True)
+HELD_OUT = Path(__file__).with_name("heldout.txt")
+RECORDED, MADE = "recorded", "made"
 
 SENTENCES = {
     "en-us": "She sang of rivers, of snow on the hills, and of home. Why do you ask? Five ships, six seas.",
@@ -37,51 +40,58 @@ SENTENCES = {
 VARIANTS = ("m1", "m3", "m7", "f1", "f2", "f4", "croak", "whisper")
 
 
-def sung(count: int, seconds: float) -> Iterator[Source]:
-    """Phrases of the built-in singer, spread evenly over 50 to 1600 Hz."""
-    for number in range(count):
-        rng = np.random.default_rng(1000 + number)
-        centre = 50.0 * 2.0 ** (5.0 * (number + 0.5) / count)
-        low, high = max(50.0, centre / 1.5), min(1600.0, centre * 1.5)
-        audio, f0_hz = random_phrase(rng, seconds, low, high, RATE, HOP)
-        yield Source(f"singer-{number}", "made", audio, 20000.0, f0_hz)
+def spoken(folder: Path) -> list[Recording]:
+    """One sentence in each language and variant of espeak-ng, written into ``folder``; none where it is not installed.
 
-
-def spoken() -> Iterator[Source]:
-    """One sentence in each language and variant of espeak-ng, where it is installed."""
+    Raises:
+        MelismaError: espeak-ng has no such voice.
+    """
     if shutil.which("espeak-ng") is None:
         print("espeak-ng is not installed: no spoken voices are made")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for language, sentence in SENTENCES.items():
-            for number, variant in enumerate(VARIANTS):
-                path = Path(folder) / f"{language}-{variant}.wav"
-                pitch = str(20 + 10 * (number % 7))
-                command = ["espeak-ng", "-v", f"{language}+{variant}", "-p", pitch, "-w", str(path), sentence]
-                subprocess.run(command, check=True, capture_output=True)
-                yield Source(path.stem, "made", load_training_audio(path, RATE, channel="mean"), 10500.0)
+        return []
+    found = []
+    for language, sentence in SENTENCES.items():
+        for number, variant in enumerate(VARIANTS):
+            path = folder / f"{language}-{variant}.wav"
+            command = ["espeak-ng", "-v", f"{language}+{variant}", "-p", str(20 + 10 * (number % 7)), "-w", str(path)]
+            done = subprocess.run([*command, sentence], check=False, capture_output=True, text=True)
+            if done.returncode or not path.is_file():
+                raise MelismaError(
+                    f"espeak-ng cannot speak as {language}+{variant}: {done.stderr.strip()}; install its voices"
+                )
+            key = f"made/espeak-{path.stem}"
+            facts = {"language": language, "note": "made by espeak-ng"}
+            found.append(Recording(key, path, key, "made", f"espeak-ng {variant}", facts))
+    return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and make what it asks for; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--sung", type=int, default=90, help="phrases of the built-in singer, 8 s each")
-    parser.add_argument("--only", choices=["made", "recorded"], help="make one of the two corpora")
-    arguments = parser.parse_args()
-    left_out = held_out(Path(__file__).with_name("heldout.txt"))
-
-    def made() -> Iterator[Source]:
-        yield from sung(arguments.sung, 8.0)
-        yield from spoken()
-
-    if arguments.only != "recorded":
-        build_corpus(arguments.output / "made", made(), RATE, HOP, seed=1, progress=print)
-    if arguments.only != "made":
-        build_corpus(
-            arguments.output / "recorded", manifest_sources(arguments.data, left_out, RATE), RATE, HOP, progress=print
-        )
+    parser.add_argument("--only", choices=[MADE, RECORDED], help="make one of the two datasets")
+    parser.add_argument("--jobs", type=int, help="processes; one a core")
+    given = parser.parse_args(arguments)
+    try:
+        if given.only != RECORDED:
+            with tempfile.TemporaryDirectory() as folder:
+                prepare.make(
+                    spoken(Path(folder)),
+                    [],
+                    given.output / MADE,
+                    SETTINGS,
+                    given.sung * PHRASE_SECONDS,
+                    jobs=given.jobs,
+                )
+        if given.only != MADE:
+            prepare.run([given.data], given.output / RECORDED, SETTINGS, Defaults(), HELD_OUT, jobs=given.jobs)
+    except MelismaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,7 @@ from melisma.commands.show import progress_bar
 from melisma.data.manifest import held_out as read_held_out
 from melisma.data.parts import PrepareSettings
 from melisma.data.prepare import MANIFEST, SKIPPED, Prepared, prepare
-from melisma.data.scan import Defaults, Skipped, scan
+from melisma.data.scan import Defaults, Recording, Skipped, scan
 from melisma.errors import MelismaError
 
 SHOWN = 10
@@ -23,17 +23,31 @@ def run(
     out: Path,
     settings: PrepareSettings,
     defaults: Defaults,
-    held_out: Path | None,
-    made: float,
-    sample_format: str,
-    jobs: int | None,
-    engine: str,
+    held_out: Path | None = None,
+    made: float = 0.0,
+    sample_format: str = "pcm16",
+    jobs: int | None = None,
+    engine: str = "local",
 ) -> None:
-    """Prepare and print the report."""
+    """Find the recordings, prepare them and print the report."""
     left_out = read_held_out(held_out) if held_out is not None else set()
     recordings, missing = scan(sources, defaults, left_out, out)
-    workers = jobs if jobs is not None else len(os.sched_getaffinity(0))
     print(f"{len(recordings)} recordings found" + (f", {len(left_out)} held out" if left_out else ""))
+    make(recordings, missing, out, settings, made, sample_format, jobs, engine)
+
+
+def make(
+    recordings: Sequence[Recording],
+    missing: Sequence[Skipped],
+    out: Path,
+    settings: PrepareSettings,
+    made: float = 0.0,
+    sample_format: str = "pcm16",
+    jobs: int | None = None,
+    engine: str = "local",
+) -> None:
+    """Prepare recordings that were found and print the report."""
+    workers = jobs if jobs is not None else len(os.sched_getaffinity(0))
     try:
         with progress_bar("preparing") as progress:
             prepared = prepare(

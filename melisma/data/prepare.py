@@ -28,7 +28,7 @@ from melisma.data.scan import Recording, Skipped
 from melisma.data.shards import SHARD_BYTES, DatasetWriter, NewClip
 from melisma.errors import MelismaError
 from melisma.f0.estimate import ESTIMATORS
-from melisma.files import free_megabytes, only_run, replace_on_success
+from melisma.files import free_megabytes, locked, replace_on_success
 
 PARTS, PREPARED, MANIFEST, SKIPPED = ".parts", "prepared.json", "manifest.csv", "skipped.csv"
 COLUMNS = (
@@ -82,8 +82,10 @@ def prepare(
     lookup(ESTIMATORS, settings.f0_method, "F0 estimator")
     _check(settings, workers)
     jobs: list[Job] = [*recordings, *phrases(made_seconds)]
+    if not jobs:
+        raise MelismaError(f"{folder}: nothing to make a dataset from; give recordings, or seconds of made voices")
     form = [sample_format, shard_bytes, [asdict(one) for one in skipped]]
-    with only_run(folder, "preparing"):
+    with locked(folder):
         if _is_current(folder, jobs, settings, form):
             rows, left = (_read_table(folder / name) for name in (MANIFEST, SKIPPED))
             return Prepared(Dataset.open(folder), rows, [Skipped(**row) for row in left], was_there=True)

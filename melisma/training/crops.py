@@ -26,7 +26,7 @@ class DataSettings:
     """What is trained on, and how it is varied.
 
     Attributes:
-        folders: datasets of ``melisma prepare``, or corpora of ``recipes/corpus.py``.
+        folders: datasets of ``melisma prepare``.
         shares: how often each kind of clip is drawn; empty goes by the length of the clips.
         frames: of the model's features in a crop.
         balance: share of crops that are drawn by pitch: every semitone from 55 to 1600 Hz with the same chance.

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from melisma.errors import MelismaError
-from melisma.training.lock import locked
+from melisma.files import locked
 from melisma.training.processes import choose_device, first_does, rank, together
 from melisma.training.recipe import Recipe, read_recipe, recipe_from
 from melisma.training.start import read_start

@@ -7,86 +7,24 @@ sung at it, or that resampling can bring there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 from zlib import crc32
 
 import numpy as np
 
-from melisma.data.corpus import Corpus
 from melisma.data.dataset import Dataset, DatasetClip
 from melisma.errors import MelismaError
 
 Array = np.ndarray
 
 LOWEST_HZ, HIGHEST_HZ = 55.0, 1600.0
-KINDS = ("singing", "speech", "made")
 SEMITONES = int(12 * np.log2(HIGHEST_HZ / LOWEST_HZ))  # 0 is LOWEST_HZ
-
-
-class Recordings(Protocol):
-    """What a run asks of a dataset; :class:`melisma.data.dataset.Dataset` has it."""
-
-    sample_rate: int
-    hop_length: int
-    clips: tuple[DatasetClip, ...]
-
-    def audio(self, index: int, start_sample: int, samples: int) -> Array:
-        """``(samples,)`` float32, full scale 1; zeros beyond the ends."""
-
-    def twin(self, index: int, start_sample: int, samples: int) -> Array | None:
-        """The same voice at another pitch, in step with the audio; None without one."""
-
-    def f0_hz(self, index: int, start_frame: int, frames: int) -> Array:
-        """``(frames,)`` float32, 0 where unvoiced and beyond the ends."""
-
-
-class CorpusRecordings:
-    """A corpus of ``recipes/corpus.py`` under the names of a dataset."""
-
-    def __init__(self, folder: Path) -> None:
-        corpus = Corpus([folder], dict.fromkeys(KINDS, 1.0))
-        self.sample_rate, self.hop_length = corpus.sample_rate, corpus.hop_length
-        self._audio, self._other, self._f0_hz, rows = corpus.parts[0]
-        self._starts = [row.start_frame for row in rows]
-        self.clips = tuple(
-            DatasetClip(row.name, row.kind, "", row.frames * self.hop_length, row.frames, row.band_hz, row.mismatch)
-            for row in rows
-        )
-
-    def audio(self, index: int, start_sample: int, samples: int) -> Array:
-        """See :class:`Recordings`."""
-        return self._stretch(self._audio, self.hop_length, index, start_sample, samples) / np.float32(32768.0)
-
-    def twin(self, index: int, start_sample: int, samples: int) -> Array | None:
-        """See :class:`Recordings`."""
-        if not self.clips[index].twin_semitones:
-            return None
-        return self._stretch(self._other, self.hop_length, index, start_sample, samples) / np.float32(32768.0)
-
-    def f0_hz(self, index: int, start_frame: int, frames: int) -> Array:
-        """See :class:`Recordings`."""
-        return self._stretch(self._f0_hz, 1, index, start_frame, frames)
-
-    def _stretch(self, values: Array, a_frame: int, index: int, start: int, count: int) -> Array:
-        begin, length = self._starts[index] * a_frame, self.clips[index].frames * a_frame
-        first, last = max(0, start), min(length, start + count)
-        out = np.zeros(count, dtype=np.float32)
-        if first < last:
-            out[first - start : last - start] = values[begin + first : begin + last]
-        return out
-
-
-def open_recordings(folder: Path) -> Recordings:
-    """A dataset of ``melisma prepare``, or a corpus of ``recipes/corpus.py``."""
-    return CorpusRecordings(folder) if (folder / "clips.json").is_file() else Dataset.open(folder)
 
 
 @dataclass(frozen=True)
 class Place:
     """A clip of one of the datasets."""
 
-    recordings: Recordings
+    recordings: Dataset
     index: int
 
     @property
@@ -104,13 +42,13 @@ def all_places(folders: Sequence[str]) -> list[Place]:
     """The clips of all folders, in order.
 
     Raises:
-        MelismaError: no folder, none of these datasets holds a clip, or see :func:`open_recordings`.
+        MelismaError: no folder, none of these datasets holds a clip, or see :meth:`Dataset.open`.
     """
     if not folders:
         raise MelismaError(
             "the recipe names no data; give data.folders, what 'melisma prepare' wrote: --data.folders '[my-dataset]'"
         )
-    opened = [open_recordings(Path(folder)) for folder in folders]
+    opened = [Dataset.open(folder) for folder in folders]
     places = [Place(one, index) for one in opened for index in range(len(one.clips))]
     if not places:
         raise MelismaError(f"{', '.join(folders)}: no clip in there; prepare some recordings")

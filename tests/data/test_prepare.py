@@ -24,7 +24,7 @@ from melisma.data.scan import Recording, scan
 from melisma.data.singer import Note, sing
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
-from melisma.files import only_run
+from melisma.files import locked
 
 SETTINGS = PrepareSettings(16000, 160, "dio", twins=True)
 FILES = ("index.json", "shard-00000.tar", "manifest.csv", "skipped.csv", "prepared.json")
@@ -235,8 +235,9 @@ def test_a_file_that_kills_its_reader_is_skipped(songs: Path, tmp_path: Path, mo
 
 
 def test_two_runs_do_not_write_the_same_folder(songs: Path, tmp_path: Path) -> None:
-    with only_run(tmp_path, "preparing"), pytest.raises(MelismaError, match="another run is preparing it"):
+    with locked(tmp_path), pytest.raises(MelismaError, match=rf"another run writes here \(process {os.getpid()} on"):
         make(songs, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

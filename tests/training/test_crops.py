@@ -10,13 +10,12 @@ from small_runs import CONVOLUTIONAL, HOP, MEL, RATE, adversarial, mapping, writ
 
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract, log_mel
-from melisma.data.corpus import Source, build_corpus
 from melisma.data.dataset import Dataset
 from melisma.data.shards import DatasetWriter, NewClip
 from melisma.data.singer import random_phrase
 from melisma.errors import MelismaError
 from melisma.training.batch import MelFeatures
-from melisma.training.crops import DataSettings, Plan, Shape, cut, draw_plan
+from melisma.training.crops import KEPT_BAND, DataSettings, Plan, Shape, cut, draw_plan
 from melisma.training.recipe import Recipe, recipe_from
 from melisma.training.recordings import (
     HIGHEST_HZ,
@@ -25,7 +24,6 @@ from melisma.training.recordings import (
     Chances,
     all_places,
     hold_out,
-    open_recordings,
     semitones,
 )
 from melisma.training.trainer import Trainer
@@ -112,8 +110,15 @@ def test_noise_disturbs_the_mel_and_not_the_target(dataset: Path) -> None:
 
 def pitch(audio: np.ndarray) -> float:
     """Hz of the strongest line."""
-    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
-    return float(np.argmax(spectrum)) * RATE / len(audio)
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio)), 8 * len(audio)))
+    return float(np.argmax(spectrum)) * RATE / (8 * len(audio))
+
+
+def write_clip(folder: Path, audio: np.ndarray, f0_hz: np.ndarray, kind: str = "made") -> Path:
+    """A dataset of one clip, cut to the frames of its F0."""
+    with DatasetWriter(folder, RATE, HOP, sample_format="float") as writer:
+        writer.add(NewClip("clip", kind, audio[: len(f0_hz) * HOP], f0_hz, RATE / 2))
+    return folder
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.5])
@@ -131,6 +136,41 @@ def test_resampling_moves_sound_and_curve_together(tmp_path: Path, ratio: float,
     assert pitch(crop.reference) == pytest.approx(300.0 * ratio, abs=4.0)
     np.testing.assert_allclose(crop.f0_hz, 300.0 * ratio, rtol=1e-4)
     assert crop.band_hz <= min(rate * ratio, RATE) / 2
+
+
+@pytest.mark.parametrize("ratio", [0.6, 1.0, 1.7])
+def test_a_glide_keeps_step_with_its_curve(tmp_path: Path, ratio: float) -> None:
+    curve = 150.0 * 2.0 ** (np.arange(3 * RATE // HOP * HOP) / RATE)
+    glide = (0.3 * np.sin(2 * np.pi * np.cumsum(curve) / RATE)).astype(np.float32)
+    folder = write_clip(tmp_path / "glide", glide, curve[HOP // 2 :: HOP].astype(np.float32))
+    crop = cut(plan(all_places([str(folder)])[0], 90, ratio=ratio), Shape(64, RATE, HOP))
+    for first in (8, 40):
+        piece = crop.reference[first * HOP : (first + 16) * HOP]
+        assert pitch(piece) == pytest.approx(crop.f0_hz[first : first + 16].mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("ratio", [0.6, 1.0, 1.7])
+def test_what_resampling_takes_away_is_not_in_the_band(tmp_path: Path, ratio: float) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 3 * RATE // HOP * HOP).astype(np.float32)
+    folder = write_clip(tmp_path / "noise", noise, np.zeros(len(noise) // HOP, dtype=np.float32))
+    crop = cut(plan(all_places([str(folder)])[0], ratio=ratio), Shape(64, RATE, HOP))
+    power, hz = np.abs(np.fft.rfft(crop.reference)) ** 2, np.fft.rfftfreq(64 * HOP, 1 / RATE)
+    below, above = power[(hz > 0.9 * crop.band_hz) & (hz < crop.band_hz)], power[hz > crop.band_hz / KEPT_BAND]
+    assert not crop.f0_hz.any()
+    assert below.mean() > 0.5 * power[hz < 0.5 * crop.band_hz].mean()
+    assert above.size < 3 or above.mean() < 1e-2 * below.mean()
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.5])
+def test_behind_the_end_of_a_short_clip_is_silence_without_pitch(tmp_path: Path, ratio: float) -> None:
+    tone = (0.3 * np.sin(2 * np.pi * 300.0 / RATE * np.arange(30 * HOP))).astype(np.float32)
+    folder = write_clip(tmp_path / "short", tone, np.full(30, 300.0, dtype=np.float32))
+    crop = cut(plan(all_places([str(folder)])[0], 0, ratio=ratio), Shape(100, RATE, HOP))
+    loud = np.abs(crop.reference.reshape(100, HOP)).max(axis=1) > 0.05
+    ends = int(np.flatnonzero(loud)[-1]) + 1
+    assert ends == pytest.approx(30 / ratio, abs=1.5)
+    assert (crop.f0_hz[: ends - 1] > 0).all()
+    assert not crop.f0_hz[ends + 1 :].any()
 
 
 def test_frames_of_mel_and_curve_belong_together(dataset: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -214,9 +254,8 @@ def test_what_is_held_out_is_never_drawn_and_the_same_in_every_run(dataset: Path
 
 
 def test_kinds_are_drawn_by_their_shares(tmp_path: Path, dataset: Path) -> None:
-    other = tmp_path / "speech"
     audio, f0_hz = random_phrase(np.random.default_rng(9), 6.0, 120.0, 200.0, RATE, HOP)
-    build_corpus(other, iter([Source("talk", "speech", audio, 8000.0, f0_hz)]), RATE, HOP)
+    other = write_clip(tmp_path / "speech", audio, f0_hz, "speech")
     places = all_places([str(dataset), str(other)])
     rng = np.random.default_rng(0)
     chances = Chances(places, {"made": 0.8, "speech": 0.2})
@@ -226,23 +265,3 @@ def test_kinds_are_drawn_by_their_shares(tmp_path: Path, dataset: Path) -> None:
         Chances(places, {"singing": 1.0})
     with pytest.raises(MelismaError, match="names no data"):
         all_places([])
-
-
-def test_an_older_corpus_reads_as_a_dataset(tmp_path: Path) -> None:
-    audio, f0_hz = random_phrase(np.random.default_rng(1), 1.0, 120.0, 300.0, RATE, HOP)
-    sources = [Source(name, "made", audio * level, 7000.0, f0_hz) for name, level in (("a", 1.0), ("b", 0.5))]
-    build_corpus(tmp_path, iter(sources), RATE, HOP)
-    found = open_recordings(tmp_path)
-    assert [(clip.key, clip.kind, clip.band_hz) for clip in found.clips] == [
-        ("a", "made", 7000.0),
-        ("b", "made", 7000.0),
-    ]
-    for index, level in ((0, 1.0), (1, 0.5)):
-        piece = found.audio(index, -HOP, 5 * HOP)
-        assert not piece[:HOP].any()
-        stored = audio[: 4 * HOP] * level * min(1.0, 0.95 / np.abs(audio * level).max())
-        np.testing.assert_allclose(piece[HOP:], stored, atol=3e-5)
-        np.testing.assert_array_equal(found.f0_hz(index, 3, 8), f0_hz[3:11].astype(np.float32))
-        twin = found.twin(index, 0, 4 * HOP)
-        assert twin is not None
-        assert not np.allclose(twin, piece[:-HOP])

@@ -18,11 +18,11 @@ import yaml
 from small_runs import adversarial, mapping, same
 
 from melisma.errors import MelismaError
+from melisma.files import locked
 from melisma.training import launch
 from melisma.training import trainer as module
 from melisma.training.checkpoint import find_checkpoints, load_checkpoint
 from melisma.training.launch import train
-from melisma.training.lock import locked
 from melisma.training.recipe import Recipe, recipe_from
 from melisma.training.start import read_start
 from melisma.training.trainer import Trainer
@@ -202,21 +202,6 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, dataset: Path) -> None:
             train(recipe, tmp_path / "run")
         assert (tmp_path / "run" / "lock").exists()
     assert not (tmp_path / "run").exists()
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    lines = (
-        "import os, signal",
-        "from pathlib import Path",
-        "from melisma.training.lock import locked",
-        f"with locked(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)",
-    )
-    code = "\n".join(lines)
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert (tmp_path / "lock").read_text().startswith("process ")
-    with locked(tmp_path):
-        assert str(os.getpid()) in (tmp_path / "lock").read_text()
-    assert not (tmp_path / "lock").exists()
 
 
 def test_an_older_trainers_checkpoint_is_no_run_to_go_on_with_but_a_beginning(tmp_path: Path, recipe: Recipe) -> None:
