@@ -155,7 +155,8 @@ class Spectral(Analytic):
 
 
 def _missed(proposal: Proposal, heard: Tensor) -> Tensor:
-    return (proposal.wanted - heard).clamp(-MAX_STEP, MAX_STEP)
+    missed = (proposal.wanted - heard).clamp(-MAX_STEP, MAX_STEP)
+    return missed * proposal.trust.unsqueeze(-1)
 
 
 def _initialise(module: nn.Module) -> None:

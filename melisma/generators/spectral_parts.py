@@ -45,6 +45,7 @@ class Proposal:
         pulse_mel: as in :class:`Excitation`.
         pulse_log: natural log magnitude on the pulse train.
         noise_log: the same on the noise.
+        trust: whether the mel has detail enough to be met exactly, ``(batch, frames)`` in [0, 1].
         belief: how far to believe what the next draft misses, for each band and prior; None where nothing asks.
     """
 
@@ -53,6 +54,7 @@ class Proposal:
     pulse_mel: Tensor
     pulse_log: Tensor
     noise_log: Tensor
+    trust: Tensor
     belief: Tensor | None = None
 
     @property
