@@ -5,8 +5,9 @@ import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
 from melisma.generators.analytic import analytic
+from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.layers.mel_projection import MelProjection
-from melisma.layers.pitch_gate import pitch_gate, ripple_hz
+from melisma.layers.pitch_gate import pitch_gate, ripple_hz, sharpness
 
 
 def blurred(values: torch.Tensor) -> torch.Tensor:
@@ -96,3 +97,25 @@ def test_rounds_on_the_low_band_bring_the_low_bands_nearer_and_leave_the_high_on
     error = (before - wanted).abs().mean((0, 1)), (after - wanted).abs().mean((0, 1))
     assert error[1][:64].mean() < 0.6 * error[0][:64].mean()
     assert (before - after)[..., 80:].abs().max() < 0.02
+
+
+@pytest.mark.parametrize("voiced", [True, False])
+def test_what_a_recording_shows_is_sharp_until_it_is_blurred(voiced: bool) -> None:
+    f0_hz = torch.full((1, 80), 150.0 if voiced else 0.0)
+    with torch.no_grad():
+        audio = analytic(OPENVPI_44K)(torch.full((1, 128, 80), -3.0), f0_hz, projections=0)[:, 0]
+    mel = log_mel(audio, OPENVPI_44K).transpose(1, 2)
+    assert sharpness(mel)[:, 10:-10].min() > 0.9
+    assert sharpness(blurred(mel))[:, 10:-10].max() == 0.0
+
+
+def test_a_network_does_not_believe_drafts_of_a_blurred_mel() -> None:
+    torch.manual_seed(0)
+    model = Spectral(SpectralConfig(OPENVPI_44K, channels=16, blocks=1)).eval()
+    wanted, f0_hz = torch.full((1, 40, 128), -3.0), torch.full((1, 40), 200.0)
+    wanted[..., ::2] += 1.0
+    with torch.no_grad():
+        for mel, moves in ((wanted, True), (blurred(wanted), False)):
+            start = model.start(mel, f0_hz, model.excite(f0_hz).pulse_mel)
+            near, far = (model.correct(start, mel - missed).pulse_log for missed in (0.0, 1.0))
+            assert bool((near != far).any()) == moves
