@@ -103,8 +103,7 @@ class Spectral(Analytic):
     def waiting_frames(self) -> int:
         if self.config.causal:
             return 0
-        if not self.drafts:
-            return self.late_frames + max(GATE_SMOOTHING_FRAMES // 2, self._reach_frames) + 1
+        # One after the other: the proposal waits for its smoothing, the backbone for the proposal.
         return self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 2 * self.draft_frames + self._reach_frames + 1
 
     @property
