@@ -261,15 +261,15 @@ class Analytic(nn.Module):
         ``time`` is the memory of a step; then less may come out than went in, the rest with a later step.
         """
         width_hz = self.width_hz(wanted, f0_hz, pulse_mel, time)
-        trust = sharpness(wanted, partial(time.through, "sharp", self.average))
-        streams = (wanted, f0_hz, pulse_mel, width_hz, trust)
-        wanted, f0_hz, pulse_mel, width_hz, trust = time.together("envelope", *streams, axis=1)
+        sharp = sharpness(wanted, partial(time.through, "sharp", self.average))
+        streams = (wanted, f0_hz, pulse_mel, width_hz, sharp)
+        wanted, f0_hz, pulse_mel, width_hz, sharp = time.together("envelope", *streams, axis=1)
         envelope = self.envelope(wanted, width_hz)
         share = noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
         pulse_log = envelope + 0.5 * torch.log1p(-share.square())
         noise_log = envelope + torch.log(share * voiced + (1.0 - voiced))
-        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, trust)
+        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, sharp)
 
     def between(self, proposal: Proposal, time: Time = WHOLE) -> Masks:
         """The proposed masks read between the frames."""

@@ -22,9 +22,6 @@ from melisma.generators.spectral_fast import packed
 from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.mel_projection import MAX_STEP
-from melisma.layers.pitch_gate import (
-    GATE_SMOOTHING_FRAMES,
-)
 from melisma.layers.streaming import WHOLE, Time
 
 
@@ -54,7 +51,7 @@ class SpectralConfig(AnalyticConfig):
 
 
 class Spectral(Analytic):
-    """The trained model: a backbone corrects the analytic masks in magnitude and phase."""
+    """The trained model: a backbone hears a draft of the analytic masks and corrects them."""
 
     config: SpectralConfig
 
@@ -83,11 +80,11 @@ class Spectral(Analytic):
 
     @property
     def context_frames(self) -> int:
-        return self._reach_frames + 2 * self.draft_frames + 2
+        return super().context_frames + self._reach_frames + len(self.stages) * self.draft_frames
 
     @property
     def draft_frames(self) -> int:
-        """Frames that hearing a draft looks ahead: to the next masks, half a mask window and half a mel window."""
+        """Frames that each draft looks ahead: to the next masks, half a mask window and half a mel window."""
         if not self.drafts:
             return 0
         _, right = self.mel_framing.padding
@@ -104,7 +101,7 @@ class Spectral(Analytic):
         if self.config.causal:
             return 0
         # One after the other: the proposal waits for its smoothing, the backbone for the proposal.
-        return self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 2 * self.draft_frames + self._reach_frames + 1
+        return super().waiting_frames + self._reach_frames + len(self.stages) * self.draft_frames
 
     @property
     def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
@@ -120,17 +117,17 @@ class Spectral(Analytic):
         given = [(proposal.wanted + 5.0) / 2.0, proposal.pulse_mel, torch.stack([pitch, proposal.voiced], dim=-1)]
         out = self._backbone(torch.cat([*given, *missed], dim=-1), time)
         proposal, (out, *late) = proposal.together("corrected", time, out, *missed)
-        words, beliefs = out[..., : 2 * self.bins], out[..., 2 * self.bins :].chunk(2, dim=-1)
-        pulse, noise = words.chunk(2, dim=-1)
-        pulse_log, noise_log = proposal.pulse_log + pulse, proposal.noise_log + noise
-        said = dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
-        return dataclasses.replace(self._believe(said, late[0], beliefs[0]), belief=beliefs[1]) if late else said
+        said = proposal.plus(*out[..., : 2 * self.bins].chunk(2, dim=-1))
+        if not late:
+            return said
+        now, later = out[..., 2 * self.bins :].chunk(2, dim=-1)
+        return dataclasses.replace(self._believe(said, late[0], now), belief=later)
 
     def settle(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
         """A last correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
-        assert heard is not None
+        assert heard is not None  # only models with drafts come here
         proposal, (heard,) = proposal.together("settled", time, heard)
-        assert proposal.belief is not None
+        assert proposal.belief is not None  # correct has said it
         return self._believe(proposal, _missed(proposal, heard), proposal.belief)
 
     def _believe(self, proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
@@ -139,8 +136,7 @@ class Spectral(Analytic):
             spread_to_bins(2.0 * torch.sigmoid(share) * missed, self.mel, self.config.n_fft)
             for share in belief.chunk(2, dim=-1)
         )
-        pulse_log, noise_log = proposal.pulse_log + pulse, proposal.noise_log + noise
-        return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
+        return proposal.plus(pulse, noise)
 
     def _backbone(self, conditions: Tensor, time: Time) -> Tensor:
         fast = packed(self, conditions) if time is WHOLE else None
@@ -154,8 +150,9 @@ class Spectral(Analytic):
 
 
 def _missed(proposal: Proposal, heard: Tensor) -> Tensor:
+    """Nepers of the wanted mel that a draft misses; nothing where the mel was blurred."""
     missed = (proposal.wanted - heard).clamp(-MAX_STEP, MAX_STEP)
-    return missed * proposal.trust.unsqueeze(-1)
+    return missed * proposal.sharp.unsqueeze(-1)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -45,7 +45,7 @@ class Proposal:
         pulse_mel: as in :class:`Excitation`.
         pulse_log: natural log magnitude on the pulse train.
         noise_log: the same on the noise.
-        trust: whether the mel has detail enough to be met exactly, ``(batch, frames)`` in [0, 1].
+        sharp: whether the mel has detail enough to be met exactly, ``(batch, frames)`` in [0, 1].
         belief: how far to believe what the next draft misses, for each band and prior; None where nothing asks.
     """
 
@@ -54,7 +54,7 @@ class Proposal:
     pulse_mel: Tensor
     pulse_log: Tensor
     noise_log: Tensor
-    trust: Tensor
+    sharp: Tensor
     belief: Tensor | None = None
 
     @property
@@ -65,6 +65,10 @@ class Proposal:
     def still(self) -> "Proposal":
         """This for a draft, through which no gradient goes: what it misses is an observation."""
         return dataclasses.replace(self, pulse_log=self.pulse_log.detach(), noise_log=self.noise_log.detach())
+
+    def plus(self, pulse: Tensor, noise: Tensor) -> "Proposal":
+        """This with so much added to the log magnitudes."""
+        return dataclasses.replace(self, pulse_log=self.pulse_log + pulse, noise_log=self.noise_log + noise)
 
     def together(self, name: str, time: Time, *more: Tensor) -> tuple["Proposal", tuple[Tensor, ...]]:
         """This and other streams as far as all of them have come."""
