@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from melisma.discriminators.base import SLOPE, Discriminator, scaled
+from melisma.discriminators.base import ConvStack, Discriminator, scaled
 
 CHANNELS = 32
 KERNEL = (3, 9)  # over time and bins
@@ -80,18 +80,14 @@ def _half_band(taps: int) -> Tensor:
     return (kernel / kernel.sum()).float().reshape(1, 1, taps)
 
 
-class SubBandStack(nn.Module):
+class SubBandStack(ConvStack):
     """Judges one constant-Q transform: a convolution for each octave, then a stack over all of them."""
 
     def __init__(self, transform: ConstantQ, width: float) -> None:
-        super().__init__()
-        self.transform = transform
         channels = scaled(CHANNELS, width)
         padding = (KERNEL[0] // 2, KERNEL[1] // 2)
         # Octaves come from different rates; each is brought into step with the others by a convolution of its own.
-        self.sub_bands = nn.ModuleList(
-            weight_norm(nn.Conv2d(2, 2, KERNEL, padding=padding)) for _ in range(transform.octaves)
-        )
+        sub_bands = [weight_norm(nn.Conv2d(2, 2, KERNEL, padding=padding)) for _ in range(transform.octaves)]
         convs: list[nn.Module] = [weight_norm(nn.Conv2d(2, channels, KERNEL, padding=padding))]
         for dilation in TIME_DILATIONS:
             convs.append(
@@ -107,20 +103,15 @@ class SubBandStack(nn.Module):
                 )
             )
         convs.append(weight_norm(nn.Conv2d(channels, channels, (3, 3), padding=(1, 1))))
-        self.convs = nn.ModuleList(convs)
-        self.conv_post = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
+        super().__init__(convs, weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))))
+        self.transform = transform
+        self.sub_bands = nn.ModuleList(sub_bands)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
         """``(batch, 1, samples)`` -> scores ``(batch, n)`` and the feature maps."""
         with torch.autocast(audio.device.type, enabled=False):
             bands = self.transform(audio.float().squeeze(1)).chunk(self.transform.octaves, dim=3)
-        signal = torch.cat([conv(band) for conv, band in zip(self.sub_bands, bands, strict=True)], dim=3)
-        maps = []
-        for conv in self.convs:
-            signal = F.leaky_relu(conv(signal), SLOPE)
-            maps.append(signal)
-        maps.append(self.conv_post(signal))
-        return maps[-1].flatten(1), maps
+        return super().forward(torch.cat([conv(band) for conv, band in zip(self.sub_bands, bands, strict=True)], dim=3))
 
 
 class SubBandCqt(Discriminator):

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ def plain(wanted: bool = True) -> Iterator[None]:
 def kernels_allowed() -> bool:
     """Whether kernels may be taken at all: not within :func:`plain`, and not while a graph is traced."""
     return not (_plain.get() or torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+def holds_values(like: Tensor) -> bool:
+    """Whether a compiled loop can read this: float32 on the CPU, something in it, and no gradient asked for."""
+    return (
+        type(like) is Tensor
+        and like.numel() > 0
+        and like.device.type == "cpu"
+        and like.dtype == torch.float32
+        and not (like.requires_grad and torch.is_grad_enabled())
+    )
 
 
 @lru_cache(maxsize=1)
@@ -84,28 +96,28 @@ def convolutions() -> Choice:
     return Choice("onednn-tiles", True, "oneDNN with packed weights, channels last, in tiles of time side by side")
 
 
+def _numba(how: str) -> Choice:
+    if importlib.util.find_spec("numba") is None:
+        return Choice("torch", False, "numba is not installed: pip install numba")
+    return Choice("numba", True, f"{how}, compiled on the first call and kept")
+
+
 @lru_cache(maxsize=1)
 def snake() -> Choice:
     """How the anti-aliased snake is computed on a CPU."""
-    if importlib.util.find_spec("numba") is None:
-        return Choice("torch", False, "numba is not installed: pip install numba")
-    return Choice("numba", True, "one pass, compiled on the first call and kept")
+    return _numba("one pass")
 
 
 @lru_cache(maxsize=1)
 def projection() -> Choice:
     """How the rounds of mel projection are computed on a CPU."""
-    if importlib.util.find_spec("numba") is None:
-        return Choice("torch", False, "numba is not installed: pip install numba")
-    return Choice("numba", True, "sixteen frames side by side, compiled on the first call and kept")
+    return _numba("sixteen frames side by side")
 
 
 @lru_cache(maxsize=1)
 def excitation() -> Choice:
     """How pulse trains and counted noise are made, and recordings read through a warp, on a CPU."""
-    if importlib.util.find_spec("numba") is None:
-        return Choice("torch", False, "numba is not installed: pip install numba")
-    return Choice("numba", True, "one pass, compiled on the first call and kept")
+    return _numba("one pass")
 
 
 @lru_cache(maxsize=1)

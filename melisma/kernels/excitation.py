@@ -15,17 +15,7 @@ _LEAST_ROWS = 1 << 14
 
 def fused(hop_length: int, like: Tensor) -> bool:
     """Whether the pulse train of such a curve can be made here."""
-    return (
-        choice.excitation().fast
-        and choice.kernels_allowed()
-        and type(like) is Tensor
-        and like.numel() > 0
-        and like.device.type == "cpu"
-        and like.dtype == torch.float32
-        and hop_length % LANES == 0
-        and not (like.requires_grad and torch.is_grad_enabled())
-        and ready.ready()
-    )
+    return hop_length % LANES == 0 and choice.holds_values(like) and ready.usable(choice.excitation())
 
 
 def pulses(segments: Tensor, offset: Tensor, sample_rate: int, highest_hz: float, hop_length: int) -> Tensor:

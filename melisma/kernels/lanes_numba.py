@@ -146,26 +146,26 @@ def smaller(typing: Any, value: Any, other: Any) -> Any:
     return lanes(lanes, types.float32), _choose("<")
 
 
-@intrinsic
-def root(typing: Any, value: Any) -> Any:
-    """Square root."""
+def _each(name: str) -> Any:
+    """A function of LLVM's for each lane."""
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), args)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), args)
 
-    return lanes(lanes), lowered
+    return lowered
+
+
+@intrinsic
+def root(typing: Any, value: Any) -> Any:
+    """Square root."""
+    return lanes(lanes), _each("sqrt")
 
 
 @intrinsic
 def whole_below(typing: Any, value: Any) -> Any:
     """The largest whole number that is not above."""
-
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.floor.v{LANES}f32"), args)
-
-    return lanes(lanes), lowered
+    return lanes(lanes), _each("floor")
 
 
 @intrinsic

@@ -24,16 +24,7 @@ _LEAST_FRAMES = 64  # for a worker of its own
 
 def fused(audio: Tensor) -> bool:
     """Whether this signal can be computed with here."""
-    return (
-        choice.projection().fast
-        and choice.kernels_allowed()
-        and type(audio) is Tensor
-        and audio.numel() > 0
-        and audio.device.type == "cpu"
-        and audio.dtype == torch.float32
-        and not (audio.requires_grad and torch.is_grad_enabled())
-        and ready.ready()
-    )
+    return choice.holds_values(audio) and ready.usable(choice.projection())
 
 
 @dataclass(frozen=True, eq=False)

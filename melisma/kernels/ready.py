@@ -33,6 +33,11 @@ def ready() -> bool:
     return _known["ready"]
 
 
+def usable(chosen: choice.Choice) -> bool:
+    """Whether a kernel that was chosen for this machine can be taken here and now."""
+    return chosen.fast and choice.kernels_allowed() and ready()
+
+
 def force() -> None:
     """Take kernels in this process from now on; what is not compiled yet is waited for."""
     _known["ready"] = True

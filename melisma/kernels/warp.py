@@ -14,7 +14,7 @@ Curve = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 def allowed() -> bool:
     """Whether it may be taken."""
-    return choice.excitation().fast and choice.kernels_allowed() and ready.ready()
+    return ready.usable(choice.excitation())
 
 
 def read_warped(
