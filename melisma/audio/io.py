@@ -148,10 +148,12 @@ class AudioReader:
         peak, count = 0.0, 0
         try:
             for block in self._file.blocks(BLOCK, dtype="float32", always_2d=True):
+                bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+                if bad.size:
+                    first = count + bad[0]
+                    raise MelismaError(f"{self.path}: holds NaN or Inf, first at sample {first}; export it again")
                 peak = max(peak, float(np.abs(block).max(initial=0.0)))
                 count += len(block)
-                if not np.isfinite(block).all():
-                    raise MelismaError(f"{self.path}: holds NaN or Inf near sample {count}; export it again")
         except _FAILURES as error:
             raise self._truncated(f"it breaks off after {count} of {self.frames} samples") from error
         if count < self.frames - 2 * 1152:  # an MP3 header may be off by a frame or two

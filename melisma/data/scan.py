@@ -114,7 +114,7 @@ def _names(source: Path, but: Path | None) -> Iterator[str]:
         yield source.name
         return
     if not source.is_dir():
-        raise MelismaError(f"{source}: no such folder; give one with recordings in it")
+        raise MelismaError(f"{source}: no such file or folder; give recordings, or a folder with some")
     own = but.resolve() if but is not None else None
     names = []
     for folder, subfolders, files in os.walk(source):

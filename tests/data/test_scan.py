@@ -85,5 +85,5 @@ def test_what_cannot_be_used_is_one_clear_line(tmp_path: Path, manifest: str | N
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MelismaError, match="nowhere: no such folder"):
+    with pytest.raises(MelismaError, match="nowhere: no such file or folder"):
         scan([tmp_path / "nowhere"])

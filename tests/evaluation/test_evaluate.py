@@ -116,7 +116,7 @@ def test_published_audio_is_found_by_name_and_moved_into_step(songs: Path, tmp_p
     report = evaluate(Copyist(), clips, "none", ("copy",), published=published)
     assert [row.clip for row in report.rows if row.system == "theirs"] == ["first.wav"]
     assert report.medians()["theirs", "copy"]["pesq"] > 4.5
-    for word, message in (("theirs", "write NAME=FOLDER"), (f"x={songs / 'deep'}/no", "no such folder")):
+    for word, message in (("theirs", "write NAME=FOLDER"), (f"x={songs / 'deep'}/no", "no such file or folder")):
         with pytest.raises(MelismaError, match=message):
             read_published((word,), clips)
     with pytest.raises(MelismaError, match="no file is called as one of the clips, first"):
