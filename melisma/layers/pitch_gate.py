@@ -196,9 +196,14 @@ def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
     return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
 
 
+def coarse(values: Tensor) -> Tensor:
+    """``(batch, frames, bands)`` without what changes from band to band: an envelope, as wide as a few harmonics."""
+    return _smooth(values, GATE_SMOOTHING_BANDS)
+
+
 def _fine_structure(log_mel_values: Tensor) -> Tensor:
     low = log_mel_values[..., :GATE_BANDS]
-    return low - _smooth(low, GATE_SMOOTHING_BANDS)
+    return low - coarse(low)
 
 
 def _slope(values: Tensor) -> Tensor:
