@@ -91,7 +91,7 @@ def test_what_cannot_be_made_is_one_clear_line(
     corpus: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    for more, message in (("recorded", "no such folder"), ("made", "nothing to make a dataset from")):
+    for more, message in (("recorded", "no such file or folder"), ("made", "nothing to make a dataset from")):
         assert corpus.main([str(tmp_path / "no"), str(tmp_path / "out"), "--only", more, "--sung", "0"]) == 1
         assert message in capsys.readouterr().err
 

@@ -244,7 +244,7 @@ def test_two_runs_do_not_write_the_same_folder(songs: Path, tmp_path: Path) -> N
     ("words", "message"),
     [
         (["{empty}"], "holds no recording to use"),
-        (["{songs}/nowhere"], "no such folder"),
+        (["{songs}/nowhere"], "no such file or folder"),
         (["{songs}/text.wav"], "none of 1 recordings can be used; text.wav: not an audio file"),
         (["{songs}", "--rate", "100"], "a dataset of 100 Hz"),
         (["{songs}", "--hop", "1"], "a hop of 1 samples"),
