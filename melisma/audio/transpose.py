@@ -31,7 +31,7 @@ FAR_RATIO = 1.5
 # The envelope: power averaged over this share of the distance of the harmonics, then a lifter that keeps what has so
 # many ripples, or fewer, in that distance, and nothing above the second (docs/experiments.md).
 AVERAGED_SHARE = 0.4
-LIFTER_PERIODS = (0.2, 0.6)
+LIFTER_PERIODS = (0.1, 0.6)
 # Where a moved spectrum would have to be raised by so many nepers it is empty, as above the end of a recording's band:
 # the recording's own takes its place from the first to the second.
 EMPTY_NEPERS = (2.0, 3.0)
@@ -193,12 +193,31 @@ def envelope(power: Tensor, width_hz: Tensor, sample_rate: int) -> Tensor:
     return torch.fft.hfft(cepstrum * lifter, n=n_fft)[..., :bins]
 
 
-def formant_gains(envelopes: Tensor, moved: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
+def steady(nepers: Tensor, present: np.ndarray) -> Tensor:
+    """Average over a frame and half of each that stands beside it: what moves faster is where pulses stand in a window.
+
+    Args:
+        nepers: of the frames that are present, ``(channels, present.sum(), bins)``.
+        present: ``(frames,)`` of bool.
+
+    Returns:
+        like ``nepers``.
+    """
+    where = np.flatnonzero(present)
+    beside = torch.from_numpy((np.diff(where) == 1).astype(np.float32) * 0.5)[:, None]
+    total, weight = nepers.clone(), torch.ones(len(where), 1)
+    total[:, 1:] += beside * nepers[:, :-1]
+    total[:, :-1] += beside * nepers[:, 1:]
+    weight[1:] += beside
+    weight[:-1] += beside
+    return total / weight
+
+
+def formant_gains(wanted: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
     """Gains that put the formants of moved frames back.
 
     Args:
-        envelopes: of the recording, nepers, ``(channels, frames, bins)``.
-        moved: of the frames that were moved.
+        wanted: envelope of the recording over that of the moved frame, nepers, ``(channels, frames, bins)``.
         ratios: by which their frequencies were moved, ``(frames,)``.
 
     Returns:
@@ -206,10 +225,10 @@ def formant_gains(envelopes: Tensor, moved: Tensor, ratios: Tensor) -> tuple[Ten
         takes over where a spectrum that was moved down ends or is empty. The power density stays: harmonics that stand
         farther apart are louder.
     """
-    number = torch.arange(envelopes.shape[-1], dtype=ratios.dtype, device=ratios.device)
+    number = torch.arange(wanted.shape[-1], dtype=ratios.dtype, device=ratios.device)
     edge = BAND_SHARE * ratios.unsqueeze(-1) * (len(number) - 1)
-    inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0)
-    wanted = envelopes - moved
     full, empty = EMPTY_NEPERS
-    inside = inside * ((empty - wanted) / (empty - full)).clamp(0.0, 1.0)
+    inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0) * ((empty - wanted) / (empty - full)).clamp(0.0, 1.0)
+    # Moved up, nothing ends; below the new fundamental there is only the old one, which must not come back.
+    inside = torch.where(ratios.unsqueeze(-1) < 1.0, inside, 1.0)
     return wanted.clamp(max=empty).exp() * inside, 1.0 - inside

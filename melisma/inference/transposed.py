@@ -17,6 +17,7 @@ from melisma.audio.transpose import (
     formant_gains,
     frame_ratios,
     samples_a_sample,
+    steady,
 )
 from melisma.inference.recording import Recording
 
@@ -55,13 +56,13 @@ class Transposed:
     def context(self) -> int:
         """Samples of the recording beside what is read, at most, that a read depends on."""
         period = self.mel.sample_rate / float(self.heard_hz.min())
-        return math.ceil(period + MARGIN + self.n_fft * (1.0 + float(self.ratios.max())))
+        return math.ceil(period + MARGIN + self.hop + self.n_fft * (1.0 + float(self.ratios.max())))
 
     def read(self, recording: Recording, start: int, stop: int) -> Tensor:
         """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
         n_fft, hop = self.n_fft, self.hop
         lead = n_fft - hop
-        first, last = (start - lead) // hop, -(-(stop + lead) // hop)
+        first, last = (start - lead) // hop - 1, -(-(stop + lead) // hop) + 1  # one more to steady gains with
         centres = (np.arange(first, last) + 0.5) * hop
         middles = np.rint(centres * self.speed)
         places = middles.astype(np.int64)[:, None] + np.arange(n_fft) - n_fft // 2
@@ -95,8 +96,11 @@ class Transposed:
         factors = torch.from_numpy(ratios[moves].astype(np.float32))
         width_hz = torch.from_numpy(self.heard_hz[frames].astype(np.float32)) * factors.clamp(min=1.0)
         before, after = plain[:, moves], moved[:, moves]
-        envelopes = [envelope(s.real.square() + s.imag.square(), width_hz, self.mel.sample_rate) for s in (before, after)]
-        on_moved, on_own = formant_gains(*envelopes, factors)
+        wanted, found = (
+            envelope(part.real.square() + part.imag.square(), width_hz, self.mel.sample_rate)
+            for part in (before, after)
+        )
+        on_moved, on_own = formant_gains(steady(wanted - found, moves), factors)
         moved[:, moves] = after * on_moved + before * on_own
         return moved
 
