@@ -123,6 +123,14 @@ def test_moved_down_the_top_of_a_narrow_recording_stays(voice: Sung) -> None:
     assert abs(level(shifted) - level(narrow[: len(shifted)])) < 3.0
 
 
+@pytest.mark.parametrize("semitones", [-12.0, 4.0, 12.0])
+def test_the_level_stays(semitones: float) -> None:
+    audio, f0_hz = sing([Note(300.0, 1.0, "a")], 44100, 3, hop_length=WIDE.hop_length)
+    shifted = moved(audio, f0_hz, shift_semitones(f0_hz, semitones), mel=WIDE)
+    before, after = (np.mean(np.square(signal[4096:-8192])) for signal in (audio, shifted))
+    assert abs(10.0 * np.log10(after / before)) < 3.0
+
+
 @pytest.mark.parametrize("semitones", [-12.0, 5.0])
 def test_silence_stays_silence(semitones: float) -> None:
     f0_hz = np.full(100, 200.0, dtype=np.float32)

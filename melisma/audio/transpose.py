@@ -3,8 +3,9 @@
 Every frame of the result is read from the recording through a warp of time that makes the phase of its fundamental run
 as the new pitch's does (:class:`PhaseCurve`); so every harmonic stands and glides where the new pitch wants it, with
 its own fine movements. Neighbouring frames read the recording whole periods apart, as PSOLA (Moulines and Charpentier
-1990) does, and overlap in phase. The warp moves the formants; a filter made from the recording's envelope puts them
-back.
+1990) does, and overlap in phase. The warp moves the formants; a filter puts them back, frame by frame: what the
+envelope of the moved frame lacks to that of the recording's own frame, measured alike in both (a cepstrum, as in
+Röbel and Rodet 2005).
 
 This is the classical half of a pitch shift: what comes out has the mel that belongs to the new pitch, and a vocoder
 that is given it need not guess. There and back again is almost without loss.
@@ -191,6 +192,23 @@ def envelope(power: Tensor, width_hz: Tensor, sample_rate: int) -> Tensor:
     lifter = 0.5 + 0.5 * torch.cos(math.pi * ((periods - kept) / (gone - kept)).clamp(0.0, 1.0))
     cepstrum = torch.fft.irfft(torch.complex(logs, torch.zeros_like(logs)), n=n_fft)[..., :bins]
     return torch.fft.hfft(cepstrum * lifter, n=n_fft)[..., :bins]
+
+
+def level_gains(gains: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
+    """What gains from envelopes lack to keep the level; an envelope is a mean of logarithms, lower where valleys are.
+
+    Args:
+        gains: that put the formants back, nepers, ``(channels, frames, bins)``.
+        wanted: power of the recording, as many.
+        found: power that the gains are applied to.
+
+    Returns:
+        ``(channels, frames, 1)`` nepers. High frequencies count more, as in the ear, and rumble counts nothing.
+    """
+    weights = torch.arange(gains.shape[-1], dtype=gains.dtype, device=gains.device)
+    made = found * (2.0 * gains.clamp(max=EMPTY_NEPERS[1])).exp()
+    before, after = (torch.log((power * weights).sum(-1, keepdim=True) + _SILENCE) for power in (wanted, made))
+    return 0.5 * (before - after)
 
 
 def steady(nepers: Tensor, present: np.ndarray) -> Tensor:

@@ -16,6 +16,7 @@ from melisma.audio.transpose import (
     envelope,
     formant_gains,
     frame_ratios,
+    level_gains,
     samples_a_sample,
     steady,
 )
@@ -96,12 +97,11 @@ class Transposed:
         factors = torch.from_numpy(ratios[moves].astype(np.float32))
         width_hz = torch.from_numpy(self.heard_hz[frames].astype(np.float32)) * factors.clamp(min=1.0)
         before, after = plain[:, moves], moved[:, moves]
-        wanted, found = (
-            envelope(part.real.square() + part.imag.square(), width_hz, self.mel.sample_rate)
-            for part in (before, after)
-        )
-        on_moved, on_own = formant_gains(steady(wanted - found, moves), factors)
-        moved[:, moves] = after * on_moved + before * on_own
+        power, found = (part.real.square() + part.imag.square() for part in (before, after))
+        wanted = envelope(power, width_hz, self.mel.sample_rate) - envelope(found, width_hz, self.mel.sample_rate)
+        on_moved, on_own = formant_gains(steady(wanted, moves), factors)
+        level = steady(level_gains(wanted, power, found), moves).exp()
+        moved[:, moves] = after * on_moved * level + before * on_own
         return moved
 
     def _frames_at(self, centres: np.ndarray) -> np.ndarray:
