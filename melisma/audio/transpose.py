@@ -4,8 +4,7 @@ Every frame of the result is read from the recording through a warp of time that
 as the new pitch's does (:class:`PhaseCurve`); so every harmonic stands and glides where the new pitch wants it, with
 its own fine movements. Neighbouring frames read the recording whole periods apart, as PSOLA (Moulines and Charpentier
 1990) does, and overlap in phase. The warp moves the formants; a filter puts them back, frame by frame: what the
-envelope of the moved frame lacks to that of the recording's own frame, measured alike in both (a cepstrum, as in
-Röbel and Rodet 2005).
+envelope of the moved frame lacks to that of the recording's own frame, measured alike in both.
 
 This is the classical half of a pitch shift: what comes out has the mel that belongs to the new pitch, and a vocoder
 that is given it need not guess. There and back again is almost without loss.
