@@ -179,7 +179,7 @@ def test_a_mel_moved_far_down_is_trusted_only_where_harmonics_stand_apart() -> N
         assert (trust[50:] == high).all()
 
 
-@pytest.mark.parametrize("speed", [1.0, 0.8, 1.3])
+@pytest.mark.parametrize("speed", [1.0, 0.8, 1.3, 4.0])
 def test_pieces_are_the_whole(voice: Sung, speed: float) -> None:
     audio, f0_hz = voice
     frames = int(len(f0_hz) / speed)

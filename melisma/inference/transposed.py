@@ -57,7 +57,9 @@ class Transposed:
     def context(self) -> int:
         """Samples of the recording beside what is read, at most, that a read depends on."""
         period = self.mel.sample_rate / float(self.heard_hz.min())
-        return math.ceil(period + MARGIN + self.hop + self.n_fft * (1.0 + float(self.ratios.max())))
+        # Of the result: frames that overlap and one more, and half a window of a mel.
+        beside = (self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
+        return math.ceil(beside + period + MARGIN + self.n_fft * max(1.0, float(self.ratios.max())))
 
     def read(self, recording: Recording, start: int, stop: int) -> Tensor:
         """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
