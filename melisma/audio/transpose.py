@@ -202,12 +202,13 @@ def level_gains(gains: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
         found: power that the gains are applied to.
 
     Returns:
-        ``(channels, frames, 1)`` nepers. High frequencies count more, as in the ear, and rumble counts nothing.
+        ``(channels, frames, 1)`` nepers, bounded: where the warp reads next to nothing beside an onset there is only
+        noise to raise. High frequencies count more, as in the ear, and rumble counts nothing.
     """
     weights = torch.arange(gains.shape[-1], dtype=gains.dtype, device=gains.device)
     made = found * (2.0 * gains.clamp(max=EMPTY_NEPERS[1])).exp()
     before, after = (torch.log((power * weights).sum(-1, keepdim=True) + _SILENCE) for power in (wanted, made))
-    return 0.5 * (before - after)
+    return (0.5 * (before - after)).clamp(-EMPTY_NEPERS[1], EMPTY_NEPERS[1])
 
 
 def steady(nepers: Tensor, present: np.ndarray) -> Tensor:
@@ -239,8 +240,7 @@ def formant_gains(wanted: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         gains on the moved spectrum and gains on the recording's own, ``(channels, frames, bins)`` each: the second
-        takes over where a spectrum that was moved down ends or is empty. The power density stays: harmonics that stand
-        farther apart are louder.
+        takes over where a spectrum that was moved down ends or is empty.
     """
     number = torch.arange(wanted.shape[-1], dtype=ratios.dtype, device=ratios.device)
     edge = BAND_SHARE * ratios.unsqueeze(-1) * (len(number) - 1)
