@@ -3,19 +3,9 @@
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import forward
 from melisma.kernels.lanes_numba import compiled, inner, load, one_down, one_up, store
 
 _ZERO = np.float32(0.0)
-
-
-@inner
-def transformed(signal, first, window, re, im, twiddles):  # type: ignore[no-untyped-def]
-    """Window and transform the frames whose first sample is the row ``first``."""
-    for n in range(re.shape[0]):
-        store(re, n, load(signal, first + 2 * n) * window[2 * n])
-        store(im, n, load(signal, first + 2 * n + 1) * window[2 * n + 1])
-    forward(re, im, twiddles)
 
 
 @inner

@@ -3,8 +3,8 @@
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import ends, inverse, merge, merge_ends, split
-from melisma.kernels.grid_numba import add_frames, finish_heads, summed_rows, transformed
+from melisma.kernels.fft_numba import ends, forward_of, inverse, merge, merge_ends, split
+from melisma.kernels.grid_numba import add_frames, finish_heads, summed_rows
 from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
@@ -108,8 +108,8 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
     own = total[first * hop + worker * shared :]
     for t in range(first, stop):
         _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], words)
-        transformed(pulses, t * hop, window, re, im, twiddles)
-        transformed(noise, t * hop, window, noise_re, noise_im, twiddles)
+        forward_of(pulses, t * hop, window, re, im, twiddles)
+        forward_of(noise, t * hop, window, noise_re, noise_im, twiddles)
         p, n = ends(re, im, position), ends(noise_re, noise_im, position)
         zero = load(live, t) * _ZERO
         low, _ = _masked((p[0], zero), (n[0], zero), words, 0, bins)
