@@ -259,6 +259,59 @@ def one_up(typing: Any, value: Any) -> Any:
     return lanes(lanes), lowered
 
 
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Sixteen lanes as the columns of sixteen others."""
+    step = 1
+    while step < LANES:
+        low = [lane if not lane & step else LANES + lane - step for lane in range(LANES)]
+        high = [lane + step if not lane & step else LANES + lane for lane in range(LANES)]
+        for first in range(LANES):
+            if not first & step:
+                pair = rows[first], rows[first + step]
+                rows[first], rows[first + step] = (
+                    builder.shuffle_vector(*pair, ir.Constant(_WORDS, order)) for order in (low, high)
+                )
+        step *= 2
+    return rows
+
+
+def _neighbours(context: Any, builder: Any, kind: Any, array: Any, place: Any, step: Any) -> list[Any]:
+    """Pointers to sixteen times sixteen neighbours, ``step`` numbers apart."""
+    data = context.make_array(kind)(context, builder, array).data
+    places = [builder.add(place, builder.mul(step, ir.Constant(step.type, lane))) for lane in range(LANES)]
+    return [builder.bitcast(builder.gep(data, [each]), VECTOR.as_pointer()) for each in places]
+
+
+@intrinsic
+def into_lanes(typing: Any, numbers: Any, place: Any, step: Any, array: Any, row: Any) -> Any:
+    """Sixteen neighbours from ``place`` on fill lane 0 of sixteen rows, those ``step`` numbers on lane 1, and so on."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sources = _neighbours(context, builder, sig.args[0], args[0], args[1], args[2])
+        first = _row(context, builder, sig.args[3], args[3], args[4])
+        for number, value in enumerate(_turned(builder, [builder.load(source, align=4) for source in sources])):
+            builder.store(value, builder.gep(first, [ir.Constant(args[4].type, number)]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.intp, types.intp, array, types.intp), lowered
+
+
+@intrinsic
+def out_of_lanes(typing: Any, array: Any, row: Any, numbers: Any, place: Any, step: Any) -> Any:
+    """The inverse of :func:`into_lanes`."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = _row(context, builder, sig.args[0], args[0], args[1])
+        targets = _neighbours(context, builder, sig.args[2], args[2], args[3], args[4])
+        places = [builder.gep(first, [ir.Constant(args[1].type, number)]) for number in range(LANES)]
+        turned = _turned(builder, [builder.load(each, align=4) for each in places])
+        for target, value in zip(targets, turned, strict=True):
+            builder.store(value, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, numbers, types.intp, types.intp), lowered
+
+
 _LOG = tuple(np.float32(value) for value in LOGARITHM)
 _SIN = tuple(np.float32(value) for value in DOUBLE_SINE)
 _COS = tuple(np.float32(value) for value in COSINE)

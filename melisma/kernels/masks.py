@@ -88,7 +88,8 @@ class Clip:
         transform, out = self.shared.transform, Signal(self.shared.transform, self.grid)
         given = (self.signals[0].samples, self.signals[1].samples, self.live)
         shape = (transform.hop_length, self.frames)
-        masks = (logs.detach().contiguous().numpy(), self.shared.offsets)
+        rows = F.pad(logs.detach(), (0, -logs.shape[1] % LANES)).reshape(-1, LANES)
+        masks = (rows.numpy(), self.shared.offsets)
         self.grid.run(_numba().sing, shape, transform.tables, given, masks, (out.sums(), out.samples))
         return out.audio()
 

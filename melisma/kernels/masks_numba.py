@@ -9,6 +9,7 @@ from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
     inner,
+    into_lanes,
     larger,
     load,
     logarithm,
@@ -18,6 +19,7 @@ from melisma.kernels.lanes_numba import (
 
 _ZERO, _ONE, _TWO, _HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
 _SILENT = np.float32(1e-14)
+_BLOCK = 4  # groups of bins that are turned into lanes together
 
 
 @compiled
@@ -68,14 +70,24 @@ def _masked(p, n, logs, k, bins):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _between(rows, frames, slots, t, offset, out):  # type: ignore[no-untyped-def]
-    """The masks of a slot of every lane, on the line from its frame to the one before or behind it; ends are held."""
+def _between(rows, frames, slots, t, offset, line, out):  # type: ignore[no-untyped-def]
+    """The masks of a slot of every lane, on the line from its frame to the one before or behind it; ends are held.
+
+    ``rows`` are ``(frames * groups, 16)``, ``line`` room for sixteen of them, and ``out`` has a row for each bin.
+    """
     beside, share = (-1, -offset) if offset < 0 else (1, offset)
-    for lane in range(LANES):
-        frame = min(lane * slots + t, frames - 1)
-        here, there = rows[frame], rows[max(0, min(frame + beside, frames - 1))]
-        for k in range(out.shape[0]):
-            out[k, lane] = here[k] + share * (there[k] - here[k])
+    groups = rows.shape[0] // frames
+    for first in range(0, groups, _BLOCK):
+        many = min(_BLOCK, groups - first)
+        for lane in range(LANES):
+            frame = min(lane * slots + t, frames - 1)
+            here = frame * groups + first
+            there = max(0, min(frame + beside, frames - 1)) * groups + first
+            for g in range(many):
+                value = load(rows, here + g)
+                store(line, lane * _BLOCK + g, value + (load(rows, there + g) - value) * share)
+        for g in range(many):
+            into_lanes(line, g * LANES, _BLOCK * LANES, out, (first + g) * LANES)
 
 
 @compiled
@@ -89,8 +101,9 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
         shape: ``(hop, frames)``; ``frames`` counts those of the mel.
         tables: ``(window, twiddles, position, turn)``.
         given: ``(pulses, noise, live)``: signals, and a factor for frames of the clip, 0 for others.
-        masks: ``(logs, offsets)``: log magnitude on the pulses and on the noise ``(frames, 2 * bins)``, and where the
-            mask frames of a frame lie, in frames from its centre.
+        masks: ``(logs, offsets)``: log magnitude on the pulses and on the noise, the ``2 * bins`` of a frame in whole
+            groups of sixteen, ``(frames * groups, 16)``, and where the mask frames of a frame lie, in frames from its
+            centre.
         work: ``(sums, signal)``; the signal is made here.
     """
     hop, frames = shape
@@ -102,12 +115,13 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
     slots = edges[-1] // offsets.size
     re, im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
     noise_re, noise_im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
-    words = np.empty((2 * bins, LANES), np.float32)
+    words = np.empty((logs.shape[0] // frames * LANES, LANES), np.float32)
+    line = np.empty((LANES * _BLOCK, LANES), np.float32)
     first, stop = edges[worker], edges[worker + 1]
     shared = window.size - hop
     own = total[first * hop + worker * shared :]
     for t in range(first, stop):
-        _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], words)
+        _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], line, words)
         forward_of(pulses, t * hop, window, re, im, twiddles)
         forward_of(noise, t * hop, window, noise_re, noise_im, twiddles)
         p, n = ends(re, im, position), ends(noise_re, noise_im, position)
