@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from melisma.audio.mel import OPENVPI_44K, log_mel
+from melisma.audio.mel_bands import natural
 from melisma.generators.analytic import analytic
 from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.layers.mel_projection import MelProjection
 from melisma.layers.pitch_gate import pitch_gate, ripple_hz, sharpness
+from melisma.noise import counter_normal
 
 
 def blurred(values: torch.Tensor) -> torch.Tensor:
@@ -97,6 +99,17 @@ def test_rounds_on_the_low_band_bring_the_low_bands_nearer_and_leave_the_high_on
     error = (before - wanted).abs().mean((0, 1)), (after - wanted).abs().mean((0, 1))
     assert error[1][:64].mean() < 0.6 * error[0][:64].mean()
     assert (before - after)[..., 80:].abs().max() < 0.02
+
+
+def test_below_the_first_band_nothing_grows() -> None:
+    """The lowest bands ask for more than there is; what no band hears must not be turned up with them."""
+    frames, hop = 400, 512
+    noise, other = (0.05 * counter_normal(seed, 0, frames * hop, 1).T for seed in (3, 4))
+    wanted = natural(log_mel(other, OPENVPI_44K), OPENVPI_44K).transpose(1, 2)
+    made = MelProjection(wanted, OPENVPI_44K)(noise, torch.ones(1, frames, 1), 4, 64)
+    hz = torch.arange(frames * hop // 2 + 1) * 44100 / (frames * hop)
+    before, after = (torch.fft.rfft(audio)[0, hz < 3.0].abs().square().sum() for audio in (noise, made))
+    assert after < 1.5 * before
 
 
 @pytest.mark.parametrize("voiced", [True, False])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
-from melisma.audio.mel_bands import band_to_bin_weights, natural, spread_to_bins
+from melisma.audio.mel_bands import band_to_bin_weights, natural
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
 from melisma.kernels import projection as kernel
 
@@ -53,6 +53,17 @@ def _fused(audio: Tensor, mel: MelContract) -> bool:
     low = _LowBand.of(mel)
     smallest = mel.n_fft if low is None else mel.n_fft // low.factor
     return kernel.fused(audio) and mel.power == 1.0 and kernel.fits(smallest)
+
+
+def gain_weights(mel: MelContract, like: Tensor) -> Tensor:
+    """How the steps of the bands become log gains of the bins, ``(n_mels, n_fft // 2 + 1)``.
+
+    Below the first band nothing is changed: no band would say when it is enough, and a rumble would grow from round to
+    round.
+    """
+    weights = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+    heard = torch.from_numpy(np.maximum.accumulate(mel_filterbank(mel).any(axis=0))).to(weights)
+    return weights * heard
 
 
 @lru_cache(maxsize=16)
@@ -126,7 +137,7 @@ class MelProjection:
         """One round: spectra, gains, least-squares inverse."""
         spectrum = self.transform.spectrum(audio)
         step = (self.wanted - mel_of(spectrum, self.mel)).clamp(-MAX_STEP, MAX_STEP) * gate
-        return self.transform.audio(spectrum * spread_to_bins(step, self.mel, self.mel.n_fft).exp())
+        return self.transform.audio(spectrum * (step @ gain_weights(self.mel, step)).exp())
 
 
 def _accelerated(one_round: Callable[[Tensor], Tensor], audio: Tensor, rounds: int, momentum: float) -> Tensor:
@@ -226,8 +237,7 @@ class _LowBand:
 
     def _spread(self, step: Tensor) -> Tensor:
         """Gains of the low bins, fading out towards the top of the band."""
-        weights = band_to_bin_weights(self.mel, self.mel.n_fft, step.device, step.dtype)[: self.bands, : self.bins + 1]
-        return step @ weights
+        return step @ gain_weights(self.mel, step)[: self.bands, : self.bins + 1]
 
 
 @lru_cache(maxsize=8)
@@ -235,7 +245,7 @@ def _bands(mel: MelContract) -> tuple[kernel.Band, kernel.Band | None]:
     """The kernel's form of a contract, and of its low band."""
     with torch.inference_mode(False):
         like, low = torch.zeros(0), _LowBand.of(mel)
-        filters, spread = filterbank(mel, like), band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+        filters, spread = filterbank(mel, like), gain_weights(mel, like)
         full = _band(mel, filters, spread, 1)
         if low is None:
             return full, None

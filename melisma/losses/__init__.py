@@ -17,6 +17,7 @@ from melisma.losses.adversarial import (
     hinge_generator_loss,
     least_squares_parts,
 )
+from melisma.losses.harmonicity import harmonicity_loss
 from melisma.losses.mel import contract_mel_loss, mel_loss, multi_scale_mel_loss
 from melisma.losses.spectral import complex_stft_loss, energy_distance, mr_stft_loss, spectral_distance
 
@@ -36,6 +37,7 @@ LOSSES: dict[str, Loss] = {
     "contract-mel": contract_mel_loss,
     "multi-scale-mel": multi_scale_mel_loss,
     "mr-stft": mr_stft_loss,
+    "harmonicity": harmonicity_loss,
     "complex-stft": complex_stft_loss,
     "spectral": spectral_distance,
     "spectral-energy": energy_distance,
@@ -51,6 +53,7 @@ __all__ = [
     "feature_matching_loss",
     "feature_matching_parts",
     "generator_loss",
+    "harmonicity_loss",
     "hinge_discriminator_loss",
     "hinge_generator_loss",
     "least_squares_parts",

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.audio.f0_curve import interpolate_unvoiced
@@ -67,6 +68,20 @@ class Batch:
     band_hz: Tensor
     speaker: Tensor | None
     draws: Draws
+
+
+def blurred(features: Tensor, bands: float, frames: float) -> Tensor:
+    """Log-mel ``(bands, frames)`` under a Gaussian blur of so many bands and frames; the edges hold."""
+    along_frames = _smooth(features, frames)
+    return _smooth(along_frames.T, bands).T
+
+
+def _smooth(rows: Tensor, deviation: float) -> Tensor:
+    reach = math.ceil(4.0 * deviation)
+    at = torch.arange(-reach, reach + 1, device=rows.device, dtype=rows.dtype)
+    kernel = torch.exp(-0.5 * (at / deviation).square())
+    held = F.pad(rows.unsqueeze(1), (reach, reach), mode="replicate")
+    return F.conv1d(held, (kernel / kernel.sum()).reshape(1, 1, -1)).squeeze(1)
 
 
 def shape_of(generator: nn.Module, features: Features, frames: int) -> Shape:
@@ -132,6 +147,9 @@ def collate(
     with torch.no_grad():
         vectors = None if table is None or rows is None else table(rows).unsqueeze(-1)
         made = features(source, vectors, seeds)
+        made = torch.stack(
+            [row if crop.blur is None else blurred(row, *crop.blur) for row, crop in zip(made, crops, strict=True)]
+        )
     frames = curves.shape[1] - 2 * margin
     return Batch(
         keys=tuple(crop.key for crop in crops),

@@ -36,6 +36,8 @@ class DataSettings:
         gain_db: range of the gain.
         noise: share of crops whose mel is that of a noisy recording; the target stays clean.
         noise_db: range of that noise, below the level of the crop.
+        blur: share of crops whose mel is blurred over bands and frames, as acoustic models blur what they predict.
+        blur_range: smallest and largest standard deviation of that, in bands and, drawn apart, in frames.
     """
 
     folders: tuple[str, ...] = ()
@@ -48,15 +50,19 @@ class DataSettings:
     gain_db: tuple[float, float] = (-20.0, 4.0)
     noise: float = 0.0
     noise_db: tuple[float, float] = (-60.0, -30.0)
+    blur: float = 0.0
+    blur_range: tuple[float, float] = (0.3, 2.5)
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise MelismaError(f"data.frames is {self.frames}; a crop needs at least 1")
-        for name in ("balance", "mismatch", "resample", "noise"):
+        for name in ("balance", "mismatch", "resample", "noise", "blur"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise MelismaError(f"data.{name} is {getattr(self, name)}; it is a share, from 0 to 1")
         if not 0.1 <= self.resample_range[0] <= 1.0 <= self.resample_range[1] <= 10.0:
             raise MelismaError(f"data.resample_range {self.resample_range}: from 0.1 to 1, and from 1 to 10")
+        if not 0.0 < self.blur_range[0] <= self.blur_range[1] <= 10.0:
+            raise MelismaError(f"data.blur_range {self.blur_range}: two standard deviations above 0, at most 10")
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Plan:
         twin: whether the mel is that of the twin.
         noise_db: level of noise on the mel's audio, None without.
         noise_seed: of that noise.
+        blur: standard deviations of a blur of the mel in bands and in frames, None without.
     """
 
     place: Place
@@ -103,6 +110,7 @@ class Plan:
     twin: bool
     noise_db: float | None
     noise_seed: int
+    blur: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class Crop:
         source: audio whose features are the input: the reference, its twin, or a noisy form of either.
         f0_hz: F0 of the reference at the model's frames, 0 where unvoiced.
         band_hz: nothing of the reference above this is real.
+        blur: of the features, see :class:`Plan`.
     """
 
     key: str
@@ -124,6 +133,7 @@ class Crop:
     source: Array
     f0_hz: Array
     band_hz: float
+    blur: tuple[float, float] | None = None
 
 
 def draw_plan(chances: Chances, rng: np.random.Generator, settings: DataSettings, shape: Shape) -> Plan:
@@ -143,6 +153,8 @@ def draw_plan(chances: Chances, rng: np.random.Generator, settings: DataSettings
     start = max(0, min(start, place.clip.frames - needed))
     twin = place.clip.twin_semitones != 0.0 and bool(rng.random() < settings.mismatch)
     noisy = bool(rng.random() < settings.noise)
+    blurred = bool(rng.random() < settings.blur)
+    least, most = settings.blur_range
     return Plan(
         place,
         start,
@@ -151,6 +163,7 @@ def draw_plan(chances: Chances, rng: np.random.Generator, settings: DataSettings
         twin,
         float(rng.uniform(*settings.noise_db)) if noisy else None,
         int(rng.integers(2**32)),
+        (float(rng.uniform(least, most)), float(rng.uniform(least, most))) if blurred else None,
     )
 
 
@@ -199,7 +212,8 @@ def cut(plan: Plan, shape: Shape) -> Crop:
         f0_hz = curve[: shape.frames]
     else:
         f0_hz = sample_curve((np.arange(frames) + 0.5) * a_frame, curve, wanted) * plan.ratio
-    return Crop(clip.key, clip.speaker, pieces[0], source, f0_hz.astype(np.float32), _band_hz(plan, shape))
+    band_hz = _band_hz(plan, shape)
+    return Crop(clip.key, clip.speaker, pieces[0], source, f0_hz.astype(np.float32), band_hz, plan.blur)
 
 
 def _played(samples: Array, ratio: float, rate: int, shape: Shape) -> Array:

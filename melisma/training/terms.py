@@ -21,6 +21,7 @@ from melisma.losses import (
     contract_mel_loss,
     energy_distance,
     feature_matching_loss,
+    harmonicity_loss,
     mel_loss,
     mr_stft_loss,
     multi_scale_mel_loss,
@@ -113,6 +114,10 @@ def _contract_mel(audio: Tensor, again: Tensor | None, batch: Batch, context: Co
     return contract_mel_loss(audio, batch.reference, context.mel, batch.band_hz)
 
 
+def _harmonicity(audio: Tensor, again: Tensor | None, batch: Batch, context: Context) -> Tensor:
+    return harmonicity_loss(audio, batch.reference, batch.f0_hz, batch.band_hz, context.sample_rate)
+
+
 TERMS: dict[str, Term] = {
     "mel": lambda audio, again, batch, context: mel_loss(audio, batch.reference, context.full_mel),
     "multi-scale-mel": lambda audio, again, batch, context: multi_scale_mel_loss(
@@ -124,6 +129,7 @@ TERMS: dict[str, Term] = {
     ENERGY: _energy,
     "input-mel": _input_mel,
     "contract-mel": _contract_mel,
+    "harmonicity": _harmonicity,
 }
 
 

@@ -14,7 +14,7 @@ from melisma.data.dataset import Dataset
 from melisma.data.shards import DatasetWriter, NewClip
 from melisma.data.singer import random_phrase
 from melisma.errors import MelismaError
-from melisma.training.batch import MelFeatures
+from melisma.training.batch import MelFeatures, blurred
 from melisma.training.crops import KEPT_BAND, DataSettings, Plan, Shape, cut, draw_plan
 from melisma.training.recipe import Recipe, recipe_from
 from melisma.training.recordings import (
@@ -265,3 +265,31 @@ def test_kinds_are_drawn_by_their_shares(tmp_path: Path, dataset: Path) -> None:
         Chances(places, {"singing": 1.0})
     with pytest.raises(MelismaError, match="names no data"):
         all_places([])
+
+
+def test_a_blurred_mel_keeps_its_mean_and_loses_its_detail(dataset: Path, recipe: Recipe, tmp_path: Path) -> None:
+    sharp, blurry = (
+        Trainer(
+            dataclasses.replace(
+                recipe, data=dataclasses.replace(recipe.data, blur=share, blur_range=(1.5, 1.5), mismatch=0.0)
+            ),
+            tmp_path / str(share),
+        ).supply.batches(0)[0]
+        for share in (0.0, 1.0)
+    )
+    assert torch.equal(sharp.reference, blurry.reference)
+    assert torch.equal(sharp.f0_hz, blurry.f0_hz)
+    detail = [features.diff(n=2, dim=1).abs().mean() for features in (sharp.features, blurry.features)]
+    assert detail[1] < 0.4 * detail[0]
+    means = [features.mean() for features in (sharp.features, blurry.features)]
+    assert means[1] == pytest.approx(float(means[0]), abs=0.15)
+
+
+def test_a_blur_holds_the_edges_and_a_flat_mel() -> None:
+    assert torch.allclose(blurred(torch.full((24, 10), -3.0), 2.0, 3.0), torch.tensor(-3.0))
+    step = torch.zeros(24, 10)
+    step[12:] = 1.0
+    made = blurred(step, 1.0, 1.0)
+    assert made[0].abs().max() < 1e-6
+    assert made[-1] == pytest.approx(torch.ones(10), abs=1e-6)
+    assert 0.1 < made[11, 5] < 0.5 < made[12, 5] < 0.9
