@@ -5,6 +5,7 @@ In the backbone, workers share the frames: each takes its own through all blocks
 the end of a block, because the depthwise convolution of the next one reads theirs.
 """
 
+import dataclasses
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,15 @@ def fast_envelope(config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor) ->
     bins = len(shared.lower)
     width = (width_hz * config.n_fft / config.mel.sample_rate).clamp(min=1.0, max=bins / 2).double()
     return torch.stack([shared.envelopes(mel, row)[:, :bins] for mel, row in zip(wanted, width, strict=True)])
+
+
+def fast_belief(config: "AnalyticConfig", proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
+    """What :class:`melisma.generators.spectral.Spectral` makes of a draft."""
+    shared = _masks(config.mel, config.n_fft, config.subframes, config.causal)
+    rows = zip(proposal.pulse_log, proposal.noise_log, missed, belief, strict=True)
+    made = [shared.believe((pulse, noise), *heard) for pulse, noise, *heard in rows]
+    pulse_log, noise_log = (torch.stack(masks) for masks in zip(*made, strict=True))
+    return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
 
 
 @lru_cache(maxsize=8)

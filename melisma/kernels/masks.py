@@ -58,6 +58,25 @@ class Masks:
         workers.together([partial(_numba().envelopes, *ends, *arguments) for ends in shares])
         return out
 
+    def believe(self, logs: tuple[Tensor, Tensor], missed: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks corrected by what a draft missed.
+
+        Args:
+            logs: natural log magnitude on the pulses and on the noise, each ``(frames, bins)``.
+            missed: nepers, ``(frames, bands)``.
+            belief: logits of half the share that is believed, for both, ``(frames, 2 * bands)``.
+
+        Returns:
+            like ``logs``.
+        """
+        before = tuple(values.contiguous().numpy() for values in logs)
+        out = torch.empty_like(logs[0]), torch.empty_like(logs[1])
+        given = (missed.contiguous().numpy(), belief.contiguous().numpy(), (self.lower, self.weights))
+        arguments = *given, before, tuple(values.numpy() for values in out)
+        shares = workers.stretches(missed.shape[0], _LEAST_FRAMES, missed.shape[0])
+        workers.together([partial(_numba().believe, *ends, *arguments) for ends in shares])
+        return out
+
     def clip(self, pulses: Tensor, noise: Tensor, frames: int) -> "Clip":
         """A clip's priors, each ``(samples,)``, for ``frames`` of the mel."""
         return Clip(self, pulses, noise, frames)

@@ -62,6 +62,37 @@ def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[n
         out[frame, :] = line
 
 
+@compiled
+def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-untyped-def]
+    """Log masks of the frames ``first`` to ``stop`` with a share of what was missed in every band: none to twice.
+
+    Args:
+        first: frame.
+        stop: frame.
+        missed: nepers, ``(frames, bands)``.
+        belief: logits of half the share, for the pulses and for the noise, ``(frames, 2 * bands)``.
+        spread: see :func:`envelopes`.
+        logs: ``(masks on the pulses, masks on the noise)``, each ``(frames, bins)``.
+        out: the same.
+    """
+    lower, weights = spread
+    bands = missed.shape[1]
+    groups = (bands + LANES - 1) // LANES
+    shares, given = np.zeros((groups + 1, LANES), np.float32), np.zeros((2 * groups, LANES), np.float32)
+    share, line = shares.reshape(-1), given.reshape(-1)
+    for frame in range(first, stop):
+        line[:bands] = missed[frame]
+        for half in range(2):
+            line[groups * LANES : groups * LANES + bands] = belief[frame, half * bands : (half + 1) * bands]
+            for g in range(groups):
+                believed = exponential(load(given, groups + g) * -_ONE) + _ONE
+                store(shares, g, load(given, g) * _TWO / believed)
+            before, after = logs[half][frame], out[half][frame]
+            for k in range(lower.size):
+                b = lower[k]
+                after[k] = before[k] + share[b] * weights[k, 0] + share[b + 1] * weights[k, 1]
+
+
 @inner
 def _masked(p, n, logs, k, bins):  # type: ignore[no-untyped-def]
     """A bin of the pulses and of the noise, each ``(real, imaginary)``, under their masks, added up."""
