@@ -94,7 +94,7 @@ def test_live_is_the_stream_of_what_is_heard(name: str, voice: np.ndarray) -> No
     out.append(live.finish())
     sung = np.concatenate(out)
     assert sung.shape == voice.shape
-    curve = F0Stream(16000, 128)
+    curve = F0Stream(16000, 128, live.frames_at_once)
     f0_hz = np.concatenate([*(curve.push(block) for block in blocks(voice, 160)), curve.finish()]) * 2.0 ** (2 / 12)
     if vocoder.uses_f0 and vocoder.generator.f0_contract == "interpolated":
         first = np.flatnonzero(f0_hz > 0)[0]
