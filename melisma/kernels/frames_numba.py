@@ -71,7 +71,7 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
         blocks: ``(taps, offset, scale, bias, widen, its bias, narrow, skip)``, each with the block as its first axis;
             ``skip`` is added to a block's input on its way past the block.
         leave: ``(scale, bias of the norm, head, its bias)``.
-        work: ``(x, other, out)``: the frames ``(frames * groups, 16)`` twice, and what the head says ``(frames, width)``.
+        work: ``(x, other, out)``: the frames ``(frames * groups, 16)`` twice, what the head says ``(frames, width)``.
     """
     most, left, epsilon = shape
     conditions, heard = given

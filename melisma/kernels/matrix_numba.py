@@ -1,8 +1,8 @@
 """Matrix products of a few hundred rows with weights that were packed beforehand, in tiles that stay in registers.
 
-A tile is up to twelve rows of two lanes. A panel of weights, two lanes wide and a few hundred deep, stays in the nearest
-cache while all tiles of a worker go past it. Every sum goes over its products in their order, whatever the number of
-rows, so that a row is the same in any piece.
+A tile is up to twelve rows of two lanes. A panel of weights, two lanes wide and a few hundred deep, stays in the
+nearest cache while all tiles of a worker go past it, and the next one is fetched meanwhile. Every sum goes over its
+products in their order, whatever the number of rows, so that a row is the same in any piece.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ _TALL = 12  # rows of a tile
 
 
 def packed(weights: Tensor) -> np.ndarray:
-    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * 2, 16)``; zeros fill the last."""
+    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * 2, 16)``."""
     filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % WIDE))
     return filled.unflatten(1, (-1, WIDE)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
 
@@ -95,7 +95,7 @@ _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in
 
 
 @inner
-def _any_tile(height, x, at, step, weights, row, depth, begin, out):  # type: ignore[no-untyped-def]  # noqa: C901
+def _any_tile(height, x, at, step, weights, row, depth, begin, out):  # type: ignore[no-untyped-def]
     if height == 12:
         _12(x, at, step, weights, row, depth, begin, out)
     elif height == 11:

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("numba")
 
 from melisma.kernels import fft_numba
+from melisma.kernels.grid import Grid, Signal, Transform
 from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
@@ -86,3 +88,14 @@ def test_spectra_are_those_of_numpy_and_come_back(n: int) -> None:
     expected = np.fft.rfft(windowed.astype(np.float64), axis=0)
     assert np.abs(out[0] + 1j * out[1] - expected).max() < 1e-6 * n**0.5 * 4
     np.testing.assert_allclose(x / (n // 2), windowed, atol=2e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 40, 131])
+def test_signals_come_out_of_their_lanes_as_they_went_in(frames: int) -> None:
+    transform = Transform(24, np.ones(96, np.float32), 36, reflected=False)
+    signal = Signal(transform, Grid(frames, transform.shared_hops))
+    audio = torch.arange(1.0, frames * 24 + 1)
+    signal.fill(audio)
+    assert signal.samples[36, 0] == 1.0
+    assert not signal.samples[:36, 0].any()
+    torch.testing.assert_close(signal.audio(), audio, rtol=0, atol=0)
