@@ -2,12 +2,13 @@
 
 import gc
 import math
+import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -245,6 +246,7 @@ class _Ear(threading.Thread):
 
     def run(self) -> None:
         torch.set_num_threads(1)
+        urgent()
         try:
             while (block := self._exchange.read()) is not None:
                 self._frames.put(self.watch(self._live.listen, block))
@@ -260,7 +262,7 @@ class _Ear(threading.Thread):
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
     """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
     ear, mouth = _Ear(live, exchange, limit_seconds), _Watch()
-    with _undisturbed():
+    with _undisturbed(), _urgently():
         ear.start()
         for frames in ear.heard():
             exchange.write(mouth(live.sing, *frames))
@@ -269,6 +271,23 @@ def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) ->
         exchange.drain()
     busy, slowest = max(ear.watch.busy, mouth.busy), max(ear.watch.slowest, mouth.slowest)
     return Work(ear.seconds, busy, slowest, exchange.dropouts, exchange.blocks)
+
+
+def urgent(wanted: bool = True) -> None:
+    """Let the calling thread go before all ordinary work of this machine, where the system allows it."""
+    if hasattr(os, "sched_setscheduler"):
+        with suppress(OSError):
+            kind, priority = (os.SCHED_RR, 1) if wanted else (os.SCHED_OTHER, 0)
+            os.sched_setscheduler(0, kind, os.sched_param(priority))
+
+
+@contextmanager
+def _urgently() -> Iterator[None]:
+    urgent()
+    try:
+        yield
+    finally:
+        urgent(False)
 
 
 @contextmanager
