@@ -21,7 +21,7 @@ from melisma.audio.mel_bands import band_to_bin_weights, flat_mel
 from melisma.audio.stft import hann
 from melisma.generators.spectral_parts import Proposal
 from melisma.kernels import LANES, workers
-from melisma.kernels.grid import Transform
+from melisma.kernels.grid import Transform, together
 from melisma.kernels.masks import Masks
 from melisma.kernels.projection import fused, neighbours
 from melisma.layers.framing import Subframes
@@ -46,7 +46,7 @@ class FastFilters:
     def __call__(self, proposal: Proposal) -> Tensor:
         """``(batch, samples)``."""
         rows = zip(self.clips, proposal.pulse_log, proposal.noise_log, strict=True)
-        return torch.stack([clip.sing(torch.cat([pulse, noise], dim=-1)) for clip, pulse, noise in rows])
+        return together([clip.sing(torch.cat([pulse, noise], dim=-1)) for clip, pulse, noise in rows])
 
 
 def fast_envelope(config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def fast_envelope(config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor) ->
     shared = _masks(config.mel, config.n_fft, config.subframes, config.causal)
     bins = len(shared.lower)
     width = (width_hz * config.n_fft / config.mel.sample_rate).clamp(min=1.0, max=bins / 2).double()
-    return torch.stack([shared.envelopes(mel, row)[:, :bins] for mel, row in zip(wanted, width, strict=True)])
+    return together([shared.envelopes(mel, row)[:, :bins] for mel, row in zip(wanted, width, strict=True)])
 
 
 def fast_belief(config: "AnalyticConfig", proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
@@ -62,7 +62,7 @@ def fast_belief(config: "AnalyticConfig", proposal: Proposal, missed: Tensor, be
     shared = _masks(config.mel, config.n_fft, config.subframes, config.causal)
     rows = zip(proposal.pulse_log, proposal.noise_log, missed, belief, strict=True)
     made = [shared.believe((pulse, noise), *heard) for pulse, noise, *heard in rows]
-    pulse_log, noise_log = (torch.stack(masks) for masks in zip(*made, strict=True))
+    pulse_log, noise_log = (together(masks) for masks in zip(*made, strict=True))
     return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
 
 
@@ -106,7 +106,7 @@ class FastBackbone:
 
     def __call__(self, conditions: Tensor) -> Tensor:
         """``(batch, frames, rows)`` -> what the head says, ``(batch, frames, rows)``."""
-        return torch.stack([self._clip(clip) for clip in conditions])
+        return together([self._clip(clip) for clip in conditions])
 
     def _clip(self, conditions: Tensor) -> Tensor:
         frames = conditions.shape[0]

@@ -4,6 +4,7 @@ Lane ``l`` of a signal holds the hops from ``l * slots`` on, as many as its ``sl
 last hops are also the first of the next lane. A signal is ``(rows, 16)``, a row for every sample of a lane.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import ModuleType
@@ -21,6 +22,11 @@ _LEAST_UNITS = 4  # for a worker of its own
 def fits(n_fft: int) -> bool:
     """Whether frames of this length can be transformed here: powers of two."""
     return n_fft >= 16 and n_fft & (n_fft - 1) == 0
+
+
+def together(clips: Sequence[Tensor]) -> Tensor:
+    """Clips as a batch; a single one is not copied."""
+    return clips[0].unsqueeze(0) if len(clips) == 1 else torch.stack(list(clips))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from melisma.kernels.lanes_numba import (
     load,
     logarithm,
     meet,
+    out_of_lanes,
     store,
 )
 
@@ -76,21 +77,32 @@ def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-
         out: the same.
     """
     lower, weights = spread
-    bands = missed.shape[1]
-    groups = (bands + LANES - 1) // LANES
-    shares, given = np.zeros((groups + 1, LANES), np.float32), np.zeros((2 * groups, LANES), np.float32)
-    share, line = shares.reshape(-1), given.reshape(-1)
-    for frame in range(first, stop):
-        line[:bands] = missed[frame]
+    bands, bins = missed.shape[1], lower.size
+    wide, tall = (bands + LANES - 1) // LANES * LANES, (bins + LANES - 1) // LANES * LANES
+    rows, heard = np.zeros((LANES, 3 * wide), np.float32), np.zeros((3 * wide, LANES), np.float32)
+    shares = np.zeros((wide + 1, LANES), np.float32)
+    added, columns = np.zeros((tall, LANES), np.float32), np.zeros((LANES, tall), np.float32)
+    for begin in range(first, stop, LANES):
+        for lane in range(LANES):
+            frame = min(begin + lane, stop - 1)
+            rows[lane, :bands] = missed[frame]
+            rows[lane, wide : wide + bands] = belief[frame, :bands]
+            rows[lane, 2 * wide : 2 * wide + bands] = belief[frame, bands:]
+        for b in range(0, 3 * wide, LANES):
+            into_lanes(rows, b, 3 * wide, heard, b)
         for half in range(2):
-            line[groups * LANES : groups * LANES + bands] = belief[frame, half * bands : (half + 1) * bands]
-            for g in range(groups):
-                believed = exponential(load(given, groups + g) * -_ONE) + _ONE
-                store(shares, g, load(given, g) * _TWO / believed)
-            before, after = logs[half][frame], out[half][frame]
-            for k in range(lower.size):
+            for b in range(bands):
+                believed = exponential(load(heard, (1 + half) * wide + b) * -_ONE) + _ONE
+                store(shares, b, load(heard, b) * _TWO / believed)
+            for k in range(bins):
                 b = lower[k]
-                after[k] = before[k] + share[b] * weights[k, 0] + share[b + 1] * weights[k, 1]
+                store(added, k, load(shares, b) * weights[k, 0] + load(shares, b + 1) * weights[k, 1])
+            for k in range(0, tall, LANES):
+                out_of_lanes(added, k, columns, k, tall)
+            for frame in range(begin, min(begin + LANES, stop)):
+                before, after, more = logs[half][frame], out[half][frame], columns[frame - begin]
+                for k in range(bins):
+                    after[k] = before[k] + more[k]
 
 
 @inner

@@ -18,6 +18,7 @@ from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
 from melisma.audio.mel_bands import band_to_bin_weights, natural
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
 from melisma.kernels import projection as kernel
+from melisma.kernels.grid import together
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -46,7 +47,7 @@ def mel_of_padded(audio: Tensor, mel: MelContract) -> Tensor | None:
     if not _fused(audio, mel):
         return None
     band = dataclasses.replace(_bands(mel)[0], reflected=False)
-    return torch.stack([kernel.Clip(band, None, row).log_mel() for row in audio])
+    return together([kernel.Clip(band, None, row).log_mel() for row in audio])
 
 
 def _fused(audio: Tensor, mel: MelContract) -> bool:
@@ -97,7 +98,7 @@ class MelProjection:
             return mel_of(self.transform.spectrum(audio), self.mel)
         clips = [kernel.Clip(*_bands(self.mel), row) for row in audio]
         self._clips = audio, clips
-        return torch.stack([clip.log_mel() for clip in clips])
+        return together([clip.log_mel() for clip in clips])
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int, low_rounds: int = 0) -> Tensor:
         """Project.
@@ -127,7 +128,7 @@ class MelProjection:
         _, clips = self._clips  # type: ignore[misc]
         self._clips = None  # they go on with what they make
         given = zip(clips, self.wanted, gate.expand(-1, self.wanted.shape[1], -1), strict=True)
-        return torch.stack(
+        return together(
             [
                 clip.project(wanted, opened, rounds, MOMENTUM, low_rounds, LOW_BAND_MOMENTUM)
                 for clip, wanted, opened in given
