@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from melisma.audio.f0_curve import shift_semitones
-from melisma.audio.mel import MelContract, log_mel
-from melisma.audio.transpose import PhaseCurve, frame_ratios, read_between
-from melisma.data.singer import random_phrase
+from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
+from melisma.audio.transpose import REACH_FRAMES, PhaseCurve, envelope, frame_ratios, read_between, steady
+from melisma.data.singer import Note, Voice, random_phrase, sing
+from melisma.evaluation.envelope import envelope_distance
 from melisma.evaluation.metrics import f0_agreement
 from melisma.f0 import estimate_f0
 from melisma.inference.recording import Recording
@@ -17,25 +18,28 @@ from melisma.inference.transposed import Transposed
 
 RATE, HOP = 16000, 128
 MEL = MelContract(sample_rate=RATE, n_fft=512, win_length=512, hop_length=HOP, n_mels=40, fmin=40.0, fmax=8000.0)
+WIDE = OPENVPI_44K
 
-Voice = tuple[np.ndarray, np.ndarray]
+Sung = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def voice() -> Voice:
+def voice() -> Sung:
     return random_phrase(np.random.default_rng(4), 3.0, 120.0, 400.0, RATE, HOP)
 
 
-def moved(audio: np.ndarray, f0_hz: np.ndarray, target_hz: np.ndarray, speed: float = 1.0) -> np.ndarray:
-    source = ArraySource(audio[None], RATE, RATE)
-    transposed = Transposed(MEL, f0_hz, target_hz, speed)
-    samples = len(target_hz) * HOP
+def moved(
+    audio: np.ndarray, f0_hz: np.ndarray, target_hz: np.ndarray, speed: float = 1.0, mel: MelContract = MEL
+) -> np.ndarray:
+    source = ArraySource(audio[None], mel.sample_rate, mel.sample_rate)
+    transposed = Transposed(mel, f0_hz, target_hz, speed)
+    samples = len(target_hz) * mel.hop_length
     edge = transposed.context
     whole = Recording(source, -edge, round(samples * speed) + edge)
     return transposed.read(whole, 0, samples)[0].numpy()
 
 
-def test_phase_and_position_are_inverse_even_outside_the_clip(voice: Voice) -> None:
+def test_phase_and_position_are_inverse_even_outside_the_clip(voice: Sung) -> None:
     curve = PhaseCurve(voice[1], RATE, HOP)
     positions = np.linspace(-5000.0, 60000.0, 997)
     assert np.abs(curve.position(curve.at(positions)) - positions).max() < 1e-6
@@ -50,7 +54,7 @@ def test_reading_between_samples_is_reading_a_tone() -> None:
 
 
 @pytest.mark.parametrize("semitones", [-7.0, -0.5, 0.2, 4.0, 12.0])
-def test_the_pitch_is_the_one_asked_for(voice: Voice, semitones: float) -> None:
+def test_the_pitch_is_the_one_asked_for(voice: Sung, semitones: float) -> None:
     audio, f0_hz = voice
     target = shift_semitones(f0_hz, semitones)
     cents, voiced = f0_agreement(target, estimate_f0(moved(audio, f0_hz, target), RATE, HOP))
@@ -58,7 +62,7 @@ def test_the_pitch_is_the_one_asked_for(voice: Voice, semitones: float) -> None:
     assert voiced > 0.9
 
 
-def test_there_and_back_is_where_it_began(voice: Voice) -> None:
+def test_there_and_back_is_where_it_began(voice: Sung) -> None:
     audio, f0_hz = voice
     target = shift_semitones(f0_hz, 4.0)
     back = moved(moved(audio, f0_hz, target), target, f0_hz)
@@ -67,7 +71,7 @@ def test_there_and_back_is_where_it_began(voice: Voice) -> None:
     assert (before - after)[:, voiced].abs().median() < 0.25
 
 
-def test_formants_stay(voice: Voice) -> None:
+def test_formants_stay(voice: Sung) -> None:
     """A resonance of noise-like harmonics: its centre does not follow the pitch."""
     frames = 250
     f0_hz = np.full(frames, 110.0, dtype=np.float32)
@@ -85,7 +89,71 @@ def test_formants_stay(voice: Voice) -> None:
         assert centre(shifted) == pytest.approx(centre(audio), rel=0.06)
 
 
-def test_unvoiced_sound_stays_as_it_was(voice: Voice) -> None:
+@pytest.mark.parametrize(("semitones", "most"), [(-12, 0.35), (-4, 0.25), (-1, 0.2), (1, 0.2), (4, 0.3), (7, 0.4)])
+def test_a_sung_vowel_keeps_its_envelope(semitones: float, most: float) -> None:
+    """Two vowels in a low voice, whose harmonics 30 quefrencies blur; what remains is mostly harmonics that moved."""
+    notes = [Note(110.0, 0.6, "a"), Note(120.0, 0.6, "i")]
+    audio, f0_hz = sing(notes, 44100, 3, Voice(vibrato_cents=30.0), WIDE.hop_length)
+    shifted = moved(audio, f0_hz, shift_semitones(f0_hz, semitones), mel=WIDE)
+    assert envelope_distance(audio, shifted, WIDE, f0_hz > 0) < most
+
+
+def test_an_octave_up_leaves_nothing_at_the_old_fundamental() -> None:
+    audio, f0_hz = sing([Note(200.0, 1.0, "a")], RATE, 3, Voice(vibrato_cents=0.0, drift_cents=0.0), HOP)
+    shifted = moved(audio, f0_hz, shift_semitones(f0_hz, 12.0))
+    power = np.abs(np.fft.rfft(shifted * np.hanning(len(shifted)))) ** 2
+    hz = np.fft.rfftfreq(len(shifted), 1 / RATE)
+    old, new = (power[np.abs(hz - centre) < 20.0].sum() for centre in (200.0, 400.0))
+    assert old < 1e-4 * new
+
+
+def test_moved_down_the_top_of_a_narrow_recording_stays(voice: Sung) -> None:
+    """A recording that ends at 5 kHz of 8 is moved to end at 3.3 kHz: what is missing is the recording's own."""
+    audio, f0_hz = voice
+    spectrum = np.fft.rfft(audio)
+    spectrum[np.fft.rfftfreq(len(audio), 1 / RATE) > 5000.0] = 0.0
+    narrow = np.fft.irfft(spectrum, len(audio)).astype(np.float32)
+    shifted = moved(narrow, f0_hz, shift_semitones(f0_hz, -7.0))
+
+    def level(signal: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft(signal)) ** 2
+        hz = np.fft.rfftfreq(len(signal), 1 / RATE)
+        return 10.0 * np.log10(power[(hz > 3500.0) & (hz < 4800.0)].sum())
+
+    assert abs(level(shifted) - level(narrow[: len(shifted)])) < 3.0
+
+
+@pytest.mark.parametrize("semitones", [-12.0, 4.0, 12.0])
+def test_the_level_stays(semitones: float) -> None:
+    audio, f0_hz = sing([Note(300.0, 1.0, "a")], 44100, 3, hop_length=WIDE.hop_length)
+    shifted = moved(audio, f0_hz, shift_semitones(f0_hz, semitones), mel=WIDE)
+    before, after = (np.mean(np.square(signal[4096:-8192])) for signal in (audio, shifted))
+    assert abs(10.0 * np.log10(after / before)) < 3.0
+
+
+@pytest.mark.parametrize("semitones", [-12.0, 5.0])
+def test_silence_stays_silence(semitones: float) -> None:
+    f0_hz = np.full(100, 200.0, dtype=np.float32)
+    silence = np.zeros(100 * HOP, dtype=np.float32)
+    assert not moved(silence, f0_hz, shift_semitones(f0_hz, semitones)).any()
+
+
+def test_an_envelope_is_that_of_the_formants_not_of_the_harmonics() -> None:
+    bins = torch.arange(513)
+    formants = torch.exp(-0.5 * ((bins - 120.0) / 60.0) ** 2) + 0.1
+    harmonics = (bins % 4 == 0).float() + 1e-4
+    found = envelope((formants**2 * harmonics)[None, None], torch.tensor([4 * RATE / 1024]), RATE)[0, 0]
+    away = (found - torch.log(formants))[20:-20]
+    assert (away - away.mean()).abs().max() < 0.05
+
+
+def test_gains_are_steadied_beside_neighbours_only() -> None:
+    present = np.array([True, True, False, True])
+    values = torch.tensor([1.0, 4.0, 7.0])[None, :, None]
+    assert steady(values, present)[0, :, 0].tolist() == [2.0, 3.0, 7.0]
+
+
+def test_unvoiced_sound_stays_as_it_was(voice: Sung) -> None:
     audio, f0_hz = voice
     f0_hz = f0_hz.copy()
     f0_hz[100:200] = 0.0
@@ -94,9 +162,11 @@ def test_unvoiced_sound_stays_as_it_was(voice: Voice) -> None:
 
 
 def test_frames_close_to_a_note_follow_it() -> None:
-    f0_hz = np.array([0, 0, 0, 0, 200, 200, 0, 0, 0, 0], dtype=np.float64)
-    assert frame_ratios(f0_hz, 1.25 * f0_hz).tolist() == [0, 0, 1.25, 1.25, 1.25, 1.25, 1.25, 1.25, 0, 0]
-    assert frame_ratios(f0_hz, 2 * f0_hz).tolist() == [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]
+    far, near = [0] * 2, [0] * REACH_FRAMES
+    f0_hz = np.array([*far, *near, 200, 200, *near, *far], dtype=np.float64)
+    moved_up = [0, 0, *[1.25] * (2 * REACH_FRAMES + 2), 0, 0]
+    assert frame_ratios(f0_hz, 1.25 * f0_hz).tolist() == moved_up
+    assert frame_ratios(f0_hz, 2 * f0_hz).tolist() == (f0_hz / 100).tolist()
 
 
 def test_a_mel_moved_far_down_is_trusted_only_where_harmonics_stand_apart() -> None:
@@ -109,8 +179,8 @@ def test_a_mel_moved_far_down_is_trusted_only_where_harmonics_stand_apart() -> N
         assert (trust[50:] == high).all()
 
 
-@pytest.mark.parametrize("speed", [1.0, 0.8, 1.3])
-def test_pieces_are_the_whole(voice: Voice, speed: float) -> None:
+@pytest.mark.parametrize("speed", [1.0, 0.8, 1.3, 4.0])
+def test_pieces_are_the_whole(voice: Sung, speed: float) -> None:
     audio, f0_hz = voice
     frames = int(len(f0_hz) / speed)
     target = np.interp(np.arange(frames) * speed, np.arange(len(f0_hz)), shift_semitones(f0_hz, 3.0))
@@ -122,7 +192,7 @@ def test_pieces_are_the_whole(voice: Voice, speed: float) -> None:
     assert (whole - joined).abs().max() < 2e-3
 
 
-def test_without_a_move_it_is_the_recordings_own_mel(voice: Voice) -> None:
+def test_without_a_move_it_is_the_recordings_own_mel(voice: Sung) -> None:
     audio, f0_hz = voice
     own = RecordingMel(ArraySource(audio[None], RATE, RATE), MEL, 1.0, f0_hz, f0_hz.copy())(0, 100)
     assert torch.allclose(own, log_mel(audio, MEL)[..., :100], atol=1e-5)

@@ -78,14 +78,27 @@ def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) 
     flat = flat_mel(mel, wanted)
     power = (torch.exp(2.0 * wanted) - mel.floor**2).clamp(min=0.0) * torch.exp(-2.0 * flat)
     power = spread_to_bins(power, mel, n_fft)
-    bins = power.shape[-1]
-    if kernel.fused(power):
-        return kernel.local_mean(power, (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2))
-    total = F.pad(torch.cumsum(power.double(), dim=-1), (1, 0))
-    width = (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=bins / 2).double().unsqueeze(-1)
-    centre = torch.arange(bins, device=power.device, dtype=torch.float64) + 0.5
-    upper, lower = (centre + width / 2).clamp(max=bins), (centre - width / 2).clamp(min=0.0)
-    return ((read_between_bins(total, upper) - read_between_bins(total, lower)) / (upper - lower)).to(wanted.dtype)
+    return local_mean(power, (width_hz * n_fft / mel.sample_rate).clamp(min=1.0, max=power.shape[-1] / 2))
+
+
+def local_mean(values: Tensor, width: Tensor) -> Tensor:
+    """Mean around every value of a row over a width of that row; beyond the ends there is nothing.
+
+    Args:
+        values: ``(batch, frames, bins)``.
+        width: in bins, ``(batch, frames)``, at least 1.
+
+    Returns:
+        like ``values``; sums are double precision.
+    """
+    if kernel.fused(values):
+        return kernel.local_mean(values, width)
+    bins = values.shape[-1]
+    total = F.pad(torch.cumsum(values.double(), dim=-1), (1, 0))
+    half = 0.5 * width.double().unsqueeze(-1)
+    centre = torch.arange(bins, device=values.device, dtype=torch.float64) + 0.5
+    upper, lower = (centre + half).clamp(max=bins), (centre - half).clamp(min=0.0)
+    return ((read_between_bins(total, upper) - read_between_bins(total, lower)) / (upper - lower)).to(values.dtype)
 
 
 def read_between_bins(total: Tensor, position: Tensor) -> Tensor:

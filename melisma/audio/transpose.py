@@ -3,8 +3,8 @@
 Every frame of the result is read from the recording through a warp of time that makes the phase of its fundamental run
 as the new pitch's does (:class:`PhaseCurve`); so every harmonic stands and glides where the new pitch wants it, with
 its own fine movements. Neighbouring frames read the recording whole periods apart, as PSOLA (Moulines and Charpentier
-1990) does, and overlap in phase. The warp moves the formants; a filter made from the recording's envelope puts them
-back.
+1990) does, and overlap in phase. The warp moves the formants; a filter puts them back, frame by frame: what the
+envelope of the moved frame lacks to that of the recording's own frame, measured alike in both.
 
 This is the classical half of a pitch shift: what comes out has the mel that belongs to the new pitch, and a vocoder
 that is given it need not guess. There and back again is almost without loss.
@@ -17,23 +17,24 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import local_power, read_between_bins
+from melisma.audio.mel_bands import local_mean
 from melisma.kernels import warp as kernel
 
 # An unvoiced frame this near to a note hears the note in its window, and moves with it; but not far up, where what is
 # too weak to be a voice in place would become one.
-REACH_FRAMES = 2
+REACH_FRAMES = 8
 FAR_RATIO = 1.5
-# The envelope is averaged over so many harmonics in the logarithm. Between harmonics nothing is known of it: with a
-# finer one, what the way there takes the way back does not give (docs/experiments.md).
-ENVELOPE_HARMONICS = 2.0
-# No band is raised by more nepers than this: there may be nothing but noise.
-LARGEST_GAIN = 4.0
+# The envelope: power averaged over this share of the distance of the harmonics, then a lifter that keeps what has so
+# many ripples, or fewer, in that distance, and nothing above the second (docs/experiments.md).
+AVERAGED_SHARE = 0.4
+LIFTER_PERIODS = (0.1, 0.6)
+# Where a moved spectrum would have to be raised by so many nepers it is empty, as above the end of a recording's band:
+# the recording's own takes its place from the first to the second.
+EMPTY_NEPERS = (2.0, 3.0)
 # The moved spectrum ends below half the sample rate times the ratio; the last part of it is faded out.
 BAND_SHARE = 0.95
 _SILENCE = 1e-14
@@ -166,47 +167,85 @@ def samples_a_sample(ratio: float, mel: MelContract) -> int:
     return max(1, math.ceil(0.5 * ratio + mel.highest_hz / mel.sample_rate - 1e-9))
 
 
-def envelope(log_mels: Tensor, f0_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:
-    """Smooth log envelope of natural log-mels.
+def envelope(power: Tensor, width_hz: Tensor, sample_rate: int) -> Tensor:
+    """Smooth log envelope of power spectra.
+
+    The power is averaged over a part of F0 so that no valley between harmonics is deep, and what its logarithm does
+    faster than an envelope that shows at every harmonic is taken away in the cepstrum.
 
     Args:
-        log_mels: ``(batch, frames, n_mels)``.
-        f0_hz: ``(frames,)`` Hz, above 0 everywhere (go on through gaps).
-        mel: their contract.
-        n_fft: FFT length of the bins that are asked for.
+        power: ``(channels, frames, bins)``.
+        width_hz: distance of the harmonics, ``(frames,)`` Hz.
+        sample_rate: Hz.
 
     Returns:
-        ``(batch, frames, n_fft // 2 + 1)`` nepers.
+        ``(channels, frames, bins)`` nepers.
     """
-    power = local_power(log_mels, f0_hz.expand(log_mels.shape[:2]), mel, n_fft)
-    logs = 0.5 * torch.log(power.clamp(min=_SILENCE))
-    mirrored = torch.cat([logs.flip(-1)[..., :-1], logs, logs.flip(-1)[..., 1:]], dim=-1).double()
-    total = F.pad(torch.cumsum(mirrored, dim=-1), (1, 0))
-    bins = logs.shape[-1]
-    half = (0.5 * ENVELOPE_HARMONICS * n_fft / mel.sample_rate * f0_hz.double()).clamp(0.5, bins - 2.0)
-    centre = torch.arange(bins, dtype=torch.float64, device=logs.device) + bins - 0.5
-    upper, lower = centre + half.unsqueeze(-1), centre - half.unsqueeze(-1)
-    mean = (read_between_bins(total, upper) - read_between_bins(total, lower)) / (2.0 * half.unsqueeze(-1))
-    return mean.to(log_mels.dtype)
+    bins = power.shape[-1]
+    n_fft = 2 * (bins - 1)
+    width = (AVERAGED_SHARE * width_hz * n_fft / sample_rate).clamp(min=1.0, max=bins / 2)
+    mean = local_mean(power, width.expand(power.shape[:-1]))
+    logs = 0.5 * torch.log(mean.clamp(min=_SILENCE))
+    periods = torch.arange(bins, dtype=logs.dtype, device=logs.device) * (width_hz / sample_rate).unsqueeze(-1)
+    kept, gone = LIFTER_PERIODS
+    lifter = 0.5 + 0.5 * torch.cos(math.pi * ((periods - kept) / (gone - kept)).clamp(0.0, 1.0))
+    cepstrum = torch.fft.irfft(torch.complex(logs, torch.zeros_like(logs)), n=n_fft)[..., :bins]
+    return torch.fft.hfft(cepstrum * lifter, n=n_fft)[..., :bins]
 
 
-def formant_gains(envelopes: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
+def level_gains(gains: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
+    """What gains from envelopes lack to keep the level; an envelope is a mean of logarithms, lower where valleys are.
+
+    Args:
+        gains: that put the formants back, nepers, ``(channels, frames, bins)``.
+        wanted: power of the recording, as many.
+        found: power that the gains are applied to.
+
+    Returns:
+        ``(channels, frames, 1)`` nepers. High frequencies count more, as in the ear, and rumble counts nothing.
+    """
+    weights = torch.arange(gains.shape[-1], dtype=gains.dtype, device=gains.device)
+    made = found * (2.0 * gains.clamp(max=EMPTY_NEPERS[1])).exp()
+    before, after = (torch.log((power * weights).sum(-1, keepdim=True) + _SILENCE) for power in (wanted, made))
+    return 0.5 * (before - after)
+
+
+def steady(nepers: Tensor, present: np.ndarray) -> Tensor:
+    """Average over a frame and half of each that stands beside it: what moves faster is where pulses stand in a window.
+
+    Args:
+        nepers: of the frames that are present, ``(channels, present.sum(), bins)``.
+        present: ``(frames,)`` of bool.
+
+    Returns:
+        like ``nepers``.
+    """
+    where = np.flatnonzero(present)
+    beside = torch.from_numpy((np.diff(where) == 1).astype(np.float32) * 0.5)[:, None]
+    total, weight = nepers.clone(), torch.ones(len(where), 1)
+    total[:, 1:] += beside * nepers[:, :-1]
+    total[:, :-1] += beside * nepers[:, 1:]
+    weight[1:] += beside
+    weight[:-1] += beside
+    return total / weight
+
+
+def formant_gains(wanted: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
     """Gains that put the formants of moved frames back.
 
     Args:
-        envelopes: of the recording, nepers, ``(channels, frames, bins)``.
-        ratios: by which the frames' frequencies were moved, ``(frames,)``.
+        wanted: envelope of the recording over that of the moved frame, nepers, ``(channels, frames, bins)``.
+        ratios: by which their frequencies were moved, ``(frames,)``.
 
     Returns:
         gains on the moved spectrum and gains on the recording's own, ``(channels, frames, bins)`` each: the second
-        takes over where a spectrum that was moved down ends. The power density stays: harmonics that stand farther
-        apart are louder.
+        takes over where a spectrum that was moved down ends or is empty. The power density stays: harmonics that stand
+        farther apart are louder.
     """
-    bins = envelopes.shape[-1]
-    number = torch.arange(bins, dtype=ratios.dtype, device=ratios.device)
-    origin = (number / ratios.unsqueeze(-1)).clamp(max=bins - 1.001)
-    moved = read_between_bins(envelopes, origin)
-    gains = (envelopes - moved + 0.5 * ratios.log().unsqueeze(-1)).clamp(max=LARGEST_GAIN).exp()
-    edge = BAND_SHARE * ratios.unsqueeze(-1) * (bins - 1)
-    inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0)
-    return gains * inside, (1.0 - inside).expand_as(gains)
+    number = torch.arange(wanted.shape[-1], dtype=ratios.dtype, device=ratios.device)
+    edge = BAND_SHARE * ratios.unsqueeze(-1) * (len(number) - 1)
+    full, empty = EMPTY_NEPERS
+    inside = ((edge - number) / (0.1 * edge)).clamp(0.0, 1.0) * ((empty - wanted) / (empty - full)).clamp(0.0, 1.0)
+    # Moved up, nothing ends; below the new fundamental there is only the old one, which must not come back.
+    inside = torch.where(ratios.unsqueeze(-1) < 1.0, inside, 1.0)
+    return wanted.clamp(max=empty).exp() * inside, 1.0 - inside

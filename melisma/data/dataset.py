@@ -14,6 +14,7 @@ The length of a clip is a whole number of frames: ``samples == frames * hop_leng
 """
 
 import json
+import tarfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -142,6 +143,22 @@ class Dataset:
     def median_f0_hz(self, index: int) -> float:
         """Median F0 of the voiced frames of a clip in Hz, 0 where none is voiced."""
         return self._places[index].median_f0_hz
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What ``KEY.json`` says about each clip, by key: licence, provenance, loudness and so on.
+
+        Raises:
+            OSError: a shard cannot be read.
+            ValueError: a member is not JSON.
+        """
+        found = {}
+        for shard in self._shards:
+            with tarfile.open(self.folder / shard.name, "r:") as tar:
+                for member in tar:
+                    content = tar.extractfile(member) if member.name.endswith(".json") else None
+                    if content is not None:
+                        found[member.name.removesuffix(".json")] = json.loads(content.read())
+        return found
 
     def _samples(self, shard: int, offset: int, length: int, start: int, count: int) -> np.ndarray:
         stored = self._values(shard, offset, self._type, length, start, count)

@@ -79,7 +79,7 @@ def run_job(number: int, job: Job, settings: PrepareSettings, folder: Path) -> O
         name = fingerprint(job, settings)
         part = part_path(folder, name)
         if not part.exists():
-            _save(part, list(_clips(job, settings)))
+            save_part(part, list(_clips(job, settings)))
         return Outcome(number, name)
     except MelismaError as error:
         if free_megabytes(folder) < 1:
@@ -191,7 +191,8 @@ def _with_twin(clip: NewClip, settings: PrepareSettings) -> NewClip:
     return replace(clip, twin=twin, twin_semitones=semitones)
 
 
-def _save(path: Path, clips: list[NewClip]) -> None:
+def save_part(path: Path, clips: list[NewClip]) -> None:
+    """Write the clips of a job."""
     arrays: dict[str, np.ndarray] = {}
     rows = []
     for number, clip in enumerate(clips):

@@ -4,7 +4,7 @@ dataset/
   index.json, shard-*.tar     see melisma.data.dataset
   manifest.csv                a line a clip: source, speaker, licence, loudness, band, F0
   skipped.csv                 what was left out, and why
-  prepared.json               settings, and a fingerprint of all that went in
+  prepared.json               settings, a fingerprint of all that went in, and the clips of each recording
   .parts/                     finished jobs while it is being made; a later run goes on from them
 """
 
@@ -23,9 +23,9 @@ from melisma.config import lookup
 from melisma.data.dataset import Dataset
 from melisma.data.engines import ENGINES
 from melisma.data.made import phrases
-from melisma.data.parts import Job, Outcome, PrepareSettings, fingerprint, load_part, part_path
+from melisma.data.parts import Job, Outcome, PrepareSettings, fingerprint, load_part, part_path, save_part
 from melisma.data.scan import Recording, Skipped
-from melisma.data.shards import SHARD_BYTES, DatasetWriter, NewClip
+from melisma.data.shards import SHARD_BYTES, DatasetWriter, NewClip, read_clips
 from melisma.errors import MelismaError
 from melisma.f0.estimate import ESTIMATORS
 from melisma.files import free_megabytes, locked, replace_on_success
@@ -62,6 +62,8 @@ def prepare(
 ) -> Prepared:
     """Make a dataset; the bytes do not depend on the number of workers, the engine, or interruptions on the way.
 
+    Of a dataset that is there, what is wanted again is taken: a song more costs the work of a song.
+
     Args:
         recordings: what :func:`melisma.data.scan.scan` found.
         folder: of the dataset; made where it is missing.
@@ -86,23 +88,27 @@ def prepare(
         raise MelismaError(f"{folder}: nothing to make a dataset from; give recordings, or seconds of made voices")
     form = [sample_format, shard_bytes, [asdict(one) for one in skipped]]
     with locked(folder):
-        if _is_current(folder, jobs, settings, form):
+        wanted = _fingerprints(jobs, settings)
+        before = _before(folder)
+        if before.get("stamp") == _stamp(wanted, form):
             rows, left = (_read_table(folder / name) for name in (MANIFEST, SKIPPED))
             return Prepared(Dataset.open(folder), rows, [Skipped(**row) for row in left], was_there=True)
-        (folder / PREPARED).unlink(missing_ok=True)
         (folder / PARTS).mkdir(exist_ok=True)
+        _take_again(folder, before, sample_format, set(wanted))
+        (folder / PREPARED).unlink(missing_ok=True)
         outcomes: dict[int, Outcome] = {}
         for outcome in run(dict(enumerate(jobs)), settings, folder / PARTS, workers):
             outcomes[outcome.job] = outcome
             progress(0.95 * len(outcomes) / len(jobs))
         done = [(job, outcomes[number]) for number, job in enumerate(jobs)]
-        rows, unused = _assemble(folder, done, settings, sample_format, shard_bytes)
+        rows, unused, clips = _assemble(folder, done, settings, sample_format, shard_bytes)
         unused = [*skipped, *unused]
         _write_table(folder / MANIFEST, COLUMNS, rows)
         _write_table(folder / SKIPPED, ("name", "reason"), [asdict(one) for one in unused])
         stamp = _stamp([outcome.fingerprint for _, outcome in done], form)
         with replace_on_success(folder / PREPARED) as temporary:
-            temporary.write_text(json.dumps({"settings": asdict(settings), "stamp": stamp}, indent=1) + "\n")
+            content = {"settings": asdict(settings), "stamp": stamp, "sample_format": sample_format, "clips": clips}
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.rmtree(folder / PARTS)
         progress(1.0)
     return Prepared(Dataset.open(folder), rows, unused)
@@ -128,19 +134,50 @@ def _stamp(fingerprints: list[str], form: list[Any]) -> str:
     return hashlib.sha256(json.dumps([fingerprints, form]).encode()).hexdigest()
 
 
-def _is_current(folder: Path, jobs: list[Job], settings: PrepareSettings, form: list[Any]) -> bool:
-    """Whether the folder holds the dataset that these jobs would give."""
+def _fingerprints(jobs: list[Job], settings: PrepareSettings) -> list[str]:
+    """Of every job; empty for one that cannot be read."""
+    found = []
+    for job in jobs:
+        try:
+            found.append(fingerprint(job, settings))
+        except OSError:
+            found.append("")
+    return found
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    """What an earlier run says about the dataset in the folder; empty without one."""
     try:
-        stamped = json.loads((folder / PREPARED).read_text(encoding="utf-8"))["stamp"]
-        return bool(stamped == _stamp([fingerprint(job, settings) for job in jobs], form))
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
+        found = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _take_again(folder: Path, before: dict[str, Any], sample_format: str, wanted: set[str]) -> None:
+    """Make parts from the dataset that is there; what cannot be read from it is made anew."""
+    clips = before.get("clips")
+    if before.get("sample_format") != sample_format or not isinstance(clips, dict) or not wanted & set(clips):
+        return
+    try:
+        there = read_clips(Dataset.open(folder))
+        for name in sorted(wanted & set(clips)):
+            part = part_path(folder / PARTS, name)
+            if not part.exists():
+                save_part(part, [there[key]() for key in clips[name]])
+    except (MelismaError, OSError, ValueError, KeyError, TypeError):
+        if free_megabytes(folder) < 1:
+            raise
 
 
 def _assemble(
     folder: Path, done: list[tuple[Job, Outcome]], settings: PrepareSettings, sample_format: str, shard_bytes: int
-) -> tuple[list[dict[str, Any]], list[Skipped]]:
-    """Write the parts in order into shards; gives the lines of the manifest, and what was not used."""
+) -> tuple[list[dict[str, Any]], list[Skipped], dict[str, list[str]]]:
+    """Write the parts in order into shards.
+
+    Returns:
+        the lines of the manifest, what was not used, and the keys of the clips by the fingerprint of their job.
+    """
     parts = {o.fingerprint: part_path(folder / PARTS, o.fingerprint) for _, o in done if not o.reason}
     if not parts:
         raise MelismaError(f"none of {len(done)} recordings can be used; {_name(done[0][0])}: {done[0][1].reason}")
@@ -150,6 +187,7 @@ def _assemble(
     rows: list[dict[str, Any]] = []
     skipped = [Skipped(_name(job), outcome.reason) for job, outcome in done if outcome.reason]
     seen: dict[str, str] = {}
+    clips: dict[str, list[str]] = {}
     with DatasetWriter(folder, settings.sample_rate, settings.hop_length, sample_format, shard_bytes) as writer:
         for job, outcome in done:
             if outcome.reason:
@@ -161,7 +199,8 @@ def _assemble(
                     break
                 writer.add(clip)
                 rows.append(_row(clip, settings))
-    return rows, skipped
+                clips.setdefault(outcome.fingerprint, []).append(clip.key)
+    return rows, skipped, clips
 
 
 def _row(clip: NewClip, settings: PrepareSettings) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -16,7 +17,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from melisma.config import lookup
-from melisma.data.dataset import F0_TYPE, FORMAT, INDEX, SAMPLE_TYPES, ClipPlace, DatasetClip, Shard
+from melisma.data.dataset import F0_TYPE, FORMAT, INDEX, SAMPLE_TYPES, ClipPlace, Dataset, DatasetClip, Shard
 from melisma.errors import MelismaError
 from melisma.files import put_in_place, replace_on_success, write_failure
 
@@ -197,6 +198,27 @@ class DatasetWriter:
                 self.close()
         finally:
             self.abort()
+
+
+def read_clips(dataset: Dataset) -> dict[str, Callable[[], NewClip]]:
+    """Whole clips of a dataset as they were written, by key, each read when it is called; samples as rounded there.
+
+    Raises:
+        OSError: a shard cannot be read.
+        ValueError: what it says about a clip is not JSON.
+    """
+    fixed = {field.name for field in fields(DatasetClip)} | {"sample_rate", "hop_length"}
+    facts = dataset.facts()
+
+    def read(number: int) -> NewClip:
+        clip = dataset.clips[number]
+        said = {name: value for name, value in facts[clip.key].items() if name not in fixed}
+        audio, f0_hz = dataset.audio(number, 0, clip.samples), dataset.f0_hz(number, 0, clip.frames)
+        twin = dataset.twin(number, 0, clip.samples)
+        more = clip.band_hz, clip.speaker, twin, clip.twin_semitones, said
+        return NewClip(clip.key, clip.kind, audio, f0_hz, *more)
+
+    return {clip.key: partial(read, number) for number, clip in enumerate(dataset.clips)}
 
 
 def wav_bytes(audio: np.ndarray, sample_rate: int, kind: np.dtype) -> bytes:

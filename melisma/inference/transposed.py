@@ -8,7 +8,6 @@ from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import natural
 from melisma.audio.stft import hann, overlap_add
 from melisma.audio.transpose import (
     MARGIN,
@@ -17,14 +16,14 @@ from melisma.audio.transpose import (
     envelope,
     formant_gains,
     frame_ratios,
+    level_gains,
     samples_a_sample,
+    steady,
 )
 from melisma.inference.recording import Recording
 
 # Frames of the warp: long enough for two periods of a low voice, short enough for consonants.
 WINDOW_SECONDS = 0.023
-# The envelope is averaged over so many mel frames: what moves faster is mostly where the pulses stand in the window.
-SMOOTHING_FRAMES = 31
 
 
 class Transposed:
@@ -58,34 +57,58 @@ class Transposed:
     def context(self) -> int:
         """Samples of the recording beside what is read, at most, that a read depends on."""
         period = self.mel.sample_rate / float(self.heard_hz.min())
-        reach = (SMOOTHING_FRAMES // 2 + 2) * self.mel.hop_length * max(1.0, self.speed) + self.mel.n_fft
-        return math.ceil(reach + period + MARGIN + self.n_fft * (1.0 + float(self.ratios.max())))
+        # Of the result: frames that overlap and one more, and half a window of a mel.
+        beside = (self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
+        return math.ceil(beside + period + MARGIN + self.n_fft * max(1.0, float(self.ratios.max())))
 
     def read(self, recording: Recording, start: int, stop: int) -> Tensor:
         """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
         n_fft, hop = self.n_fft, self.hop
         lead = n_fft - hop
-        first, last = (start - lead) // hop, -(-(stop + lead) // hop)
+        first, last = (start - lead) // hop - 1, -(-(stop + lead) // hop) + 1  # one more to steady gains with
         centres = (np.arange(first, last) + 0.5) * hop
-        frames = np.floor(centres / self.mel.hop_length).astype(np.int64).clip(0, self.frames - 1)
         middles = np.rint(centres * self.speed)
         places = middles.astype(np.int64)[:, None] + np.arange(n_fft) - n_fft // 2
         plain = self._spectra(recording.take(places), 1)
-        ratios = self.ratios[frames]
-        fineness = np.array([samples_a_sample(ratio, self.mel) if ratio > 0 else 0 for ratio in ratios])
-        spectrum = plain.clone()
-        if (fineness > 0).any():
-            moved, own = self._gains(recording, frames, ratios, fineness > 0)
-            for fine in np.unique(fineness[fineness > 0]):
-                these = np.flatnonzero(fineness == fine)
-                warped = self._warp(centres[these], middles[these], int(fine)).read(recording.take)
-                spectrum[:, these] = self._spectra(warped, int(fine)) * moved[:, these]
-            spectrum = spectrum + plain * own
+        ratios = self.ratios[self._frames_at(centres)]
+        spectrum = plain
+        if (ratios > 0).any():
+            spectrum = self._moved(recording, centres, middles, ratios, plain)
         window = hann(n_fft, spectrum.real)
         total = overlap_add(torch.fft.irfft(spectrum, n=n_fft) * window, hop)
         weight = overlap_add(window.square().expand(1, len(centres), n_fft), hop).clamp(min=1e-3)
         begin = start - (first * hop + hop // 2 - n_fft // 2)
         return (total / weight)[:, begin : begin + stop - start]
+
+    def _moved(
+        self, recording: Recording, centres: np.ndarray, middles: np.ndarray, ratios: np.ndarray, plain: Tensor
+    ) -> Tensor:
+        """Spectra ``(channels, frames, n_fft // 2 + 1)`` at the new pitch, with the envelope of the plain ones.
+
+        Both envelopes are of the same frame in the same window and equally smooth, so what the way there takes the way
+        back gives.
+        """
+        moves = ratios > 0
+        fineness = np.array([samples_a_sample(ratio, self.mel) if ratio > 0 else 0 for ratio in ratios])
+        moved = plain.clone()
+        for fine in np.unique(fineness[moves]):
+            these = np.flatnonzero(fineness == fine)
+            warped = self._warp(centres[these], middles[these], int(fine)).read(recording.take)
+            moved[:, these] = self._spectra(warped, int(fine))
+        frames = self._frames_at(centres[moves])
+        factors = torch.from_numpy(ratios[moves].astype(np.float32))
+        width_hz = torch.from_numpy(self.heard_hz[frames].astype(np.float32)) * factors.clamp(min=1.0)
+        before, after = plain[:, moves], moved[:, moves]
+        power, found = (part.real.square() + part.imag.square() for part in (before, after))
+        wanted = envelope(power, width_hz, self.mel.sample_rate) - envelope(found, width_hz, self.mel.sample_rate)
+        on_moved, on_own = formant_gains(steady(wanted, moves), factors)
+        level = steady(level_gains(wanted, power, found), moves).exp()
+        moved[:, moves] = after * on_moved * level + before * on_own
+        return moved
+
+    def _frames_at(self, centres: np.ndarray) -> np.ndarray:
+        """Frames of the F0 curve at positions in the result, samples."""
+        return np.floor(centres / self.mel.hop_length).astype(np.int64).clip(0, self.frames - 1)
 
     def _warp(self, centres: np.ndarray, middles: np.ndarray, fine: int) -> Warp:
         """Where in the recording the samples of frames of the result are."""
@@ -96,18 +119,3 @@ class Transposed:
         """Spectra ``(channels, frames, n_fft // 2 + 1)`` of frames that were read ``fine`` values a sample."""
         read = torch.from_numpy(frames)
         return torch.fft.rfft(read * hann(fine * self.n_fft, read))[..., : self.n_fft // 2 + 1] / fine
-
-    def _gains(
-        self, recording: Recording, frames: np.ndarray, ratios: np.ndarray, moved: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
-        """Gains on moved and own spectra, ``(channels, len(frames), bins)``; zero on the own where nothing is moved."""
-        half = SMOOTHING_FRAMES // 2
-        low, high = int(frames.min()) - half, int(frames.max()) + half + 1
-        wanted = np.arange(low, high).clip(0, self.frames - 1)
-        log_mels = natural(recording.log_mel(wanted, self.mel, self.speed), self.mel).transpose(1, 2)
-        heard = torch.from_numpy(self.heard_hz[wanted].astype(np.float32))
-        logs = envelope(log_mels, heard, self.mel, self.n_fft)
-        smooth = torch.nn.functional.avg_pool1d(logs.transpose(1, 2), SMOOTHING_FRAMES, stride=1).transpose(1, 2)
-        own = torch.from_numpy(np.where(moved, ratios, 1.0).astype(np.float32))
-        on_moved, on_own = formant_gains(smooth[:, frames - low - half], own)
-        return on_moved, on_own * torch.from_numpy(moved.astype(np.float32)).unsqueeze(-1)

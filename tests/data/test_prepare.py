@@ -173,7 +173,9 @@ def test_killed_and_run_again_it_goes_on(songs: Path, prepared: Prepared, tmp_pa
     assert not (out / "index.json").exists()
     done = len(list(out.glob(".parts/[!.]*.npz")))
     made = []
-    monkeypatch.setattr(parts_module, "_save", lambda *given, real=parts_module._save: (made.append(1), real(*given)))
+    monkeypatch.setattr(
+        parts_module, "save_part", lambda *given, real=parts_module.save_part: (made.append(1), real(*given))
+    )
     again = make(songs, out)
     assert len(made) < len(list(songs.rglob("*.*"))) + 1 - done
     assert done >= 1
@@ -184,7 +186,7 @@ def test_killed_and_run_again_it_goes_on(songs: Path, prepared: Prepared, tmp_pa
 def test_what_is_there_is_not_made_again_until_something_changes(songs: Path, tmp_path: Path, monkeypatch) -> None:
     recordings = [one for one in scan([songs])[0] if one.key == "clipped"]
     first = prepare(recordings, tmp_path, SETTINGS, engine="here")
-    monkeypatch.setattr(parts_module, "_save", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(parts_module, "save_part", lambda *_: pytest.fail("made again"))
     again = prepare(recordings, tmp_path, SETTINGS, engine="here")
     assert (first.was_there, again.was_there) == (False, True)
     assert [row["key"] for row in again.rows] == ["clipped"]
@@ -192,6 +194,33 @@ def test_what_is_there_is_not_made_again_until_something_changes(songs: Path, tm
     other = prepare(recordings, tmp_path, PrepareSettings(16000, 320, "dio"), engine="here")
     assert not other.was_there
     assert Dataset.open(tmp_path).hop_length == 320
+
+
+def test_a_song_more_costs_the_work_of_a_song(songs: Path, prepared: Prepared, tmp_path: Path, monkeypatch) -> None:
+    recordings, missing = scan([songs])
+    usable = {row["source"] for row in prepared.rows}
+    out = tmp_path / "out"
+    prepare([one for one in recordings if one.key != "clipped"], out, SETTINGS, 8.0, missing, engine="here")
+    made = []
+    real = parts_module._clips
+    monkeypatch.setattr(parts_module, "_clips", lambda job, settings: (made.append(job), real(job, settings))[1])
+    again = make(songs, out)
+    new = [job.name for job in made if isinstance(job, Recording) and job.name in usable]
+    assert [Path(name).stem for name in new] == ["clipped"]
+    assert not again.was_there
+    for name in FILES:
+        assert (out / name).read_bytes() == (prepared.dataset.folder / name).read_bytes(), name
+
+
+def test_a_damaged_dataset_is_made_anew(songs: Path, tmp_path: Path) -> None:
+    recordings = [one for one in scan([songs])[0] if one.key in ("clipped", "same")]
+    whole = prepare(recordings, tmp_path, SETTINGS, engine="here")
+    expected = (tmp_path / "shard-00000.tar").read_bytes()
+    (tmp_path / "shard-00000.tar").write_bytes(expected[: len(expected) // 2])
+    prepare(recordings[:1], tmp_path, SETTINGS, engine="here")
+    prepare(recordings, tmp_path, SETTINGS, engine="here")
+    assert (tmp_path / "shard-00000.tar").read_bytes() == expected
+    assert [clip.key for clip in whole.dataset.clips] == [clip.key for clip in Dataset.open(tmp_path).clips]
 
 
 def test_a_long_recording_is_cut_and_its_pieces_make_the_whole(tmp_path: Path) -> None:
