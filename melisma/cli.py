@@ -117,7 +117,7 @@ def stream(
     projections: int | None = None,
     seed: int = 0,
     block_ms: float = 10.0,
-    margin_ms: float = 40.0,
+    margin_ms: float | None = None,
     realtime: bool = False,
     seconds: float | None = None,
     device: str = "auto",
@@ -132,7 +132,7 @@ def stream(
         projections: rounds of mel projection; they look seconds ahead, so live the default is none.
         seed: of the noise.
         block_ms: milliseconds that the sound card brings and fetches at a time.
-        margin_ms: milliseconds of audio kept ready for work that takes longer than a block.
+        margin_ms: milliseconds of audio kept ready for work that takes longer than a block; measured where not given.
         realtime: from file to file at the pace of a sound card instead of as fast as it goes.
         seconds: stop after so many; else at the end of the file, or on Ctrl-C.
         device: auto, cpu or cuda.

@@ -77,7 +77,7 @@ def counter_normal(seed: int, start: int, count: int, streams: int, device: torc
     if count < 0 or streams < 1:
         raise MelismaError(f"counter_normal needs count >= 0 and streams >= 1, not {count} and {streams}")
     device = torch.device(device)
-    if device.type == "cpu" and ready.usable(choice.excitation()):
+    if device.type == "cpu" and ready.usable(choice.excitation()) and kernel.worth_loading(count * streams):
         return kernel.normal(start, count, _stream_keys(seed, streams), (_WEYL, _MIX_1, _MIX_2), _quantiles(device))
     weyl = torch.arange(count, device=device).mul_(_signed(_WEYL)).add_(_signed(start * _WEYL))
     keys = torch.tensor(_stream_keys(seed, streams), dtype=torch.int64, device=device)

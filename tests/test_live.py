@@ -1,6 +1,7 @@
 """Live: mel and F0 while it sounds, the exchange with a clock, and the command."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
 from melisma.inference import devices
 from melisma.inference.devices import Exchange, SoundCard, VirtualClock
-from melisma.inference.listening import F0Stream, MelStream
-from melisma.inference.live import Live, _Ear, work_off
+from melisma.inference.listening import FRAMES_AT_ONCE, MANY_AT_ONCE, F0Stream, MelStream
+from melisma.inference.live import Live, _Ear, urgent, work_off
 from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.resynthesis import Settings
 from melisma.inference.sources import ArraySource
@@ -94,7 +95,7 @@ def test_live_is_the_stream_of_what_is_heard(name: str, voice: np.ndarray) -> No
     out.append(live.finish())
     sung = np.concatenate(out)
     assert sung.shape == voice.shape
-    curve = F0Stream(16000, 128)
+    curve = F0Stream(16000, 128, live.frames_at_once)
     f0_hz = np.concatenate([*(curve.push(block) for block in blocks(voice, 160)), curve.finish()]) * 2.0 ** (2 / 12)
     if vocoder.uses_f0 and vocoder.generator.f0_contract == "interpolated":
         first = np.flatnonzero(f0_hz > 0)[0]
@@ -325,3 +326,28 @@ def test_all_that_waits_is_sung_at_once_and_errors_come_after_it() -> None:
     assert f0_hz.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(MelismaError, match="no more"):
         next(parts)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no scheduling classes")
+def test_work_is_urgent_where_the_system_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, kind, priority: asked.append(kind))
+    urgent()
+    urgent(False)
+    assert asked == [os.SCHED_RR, os.SCHED_OTHER]
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    urgent()  # as most users: then it goes on as it is
+
+
+@pytest.mark.parametrize(("waits", "at_once"), [(16000, MANY_AT_ONCE), (160, FRAMES_AT_ONCE)])
+def test_models_that_wait_long_anyway_hear_more_frames_at_once(
+    vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch, waits: int, at_once: int
+) -> None:
+    monkeypatch.setattr(Live, "model_seconds", waits / 16000)
+    live = Live(vocoder, 16000)
+    assert live.frames_at_once == at_once
+    assert live.listening_seconds == pytest.approx((64 + 0.08 * 16000 + (at_once - 1) * 128) / 16000)

@@ -18,8 +18,8 @@ SMALL = MelContract(24000, 1024, 1024, 256, 80, 0.0, 12000.0, padding="nvstft")
 CONFIGS: dict[str, AnalyticConfig] = {
     "analytic": AnalyticConfig(OPENVPI_44K, projections=1),
     "spectral": SpectralConfig(OPENVPI_44K, channels=32, blocks=3, projections=1),
-    "one subframe": SpectralConfig(SMALL, n_fft=1024, subframes=1, channels=16, blocks=2, projections=0),
-    "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=48, blocks=1, projections=2),
+    "one subframe": SpectralConfig(SMALL, n_fft=1024, subframes=1, channels=32, blocks=2, projections=0),
+    "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=64, blocks=1, projections=2),
     "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
 }
@@ -78,17 +78,3 @@ def test_the_packed_backbone_follows_its_weights() -> None:
     assert again is not None
     torch.testing.assert_close(again(conditions), before + 1.0)
     assert spectral_fast.packed(generator.train(), conditions) is None
-
-
-def test_an_error_in_one_worker_does_not_hold_the_others() -> None:
-    generator = _generator(CONFIGS["spectral"])
-    assert isinstance(generator, Spectral)
-    fast = spectral_fast.FastBackbone(generator)
-    fast.entry = fast.entry[:-1]
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(RuntimeError, match="shape"):
-            fast(torch.randn(1, 80, 3 * 128 + 2))
-    finally:
-        torch.set_num_threads(before)

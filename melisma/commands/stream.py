@@ -21,6 +21,8 @@ from melisma.inference.vocoder import load
 
 _FILE_BLOCK_SECONDS = 0.5  # from file to file there is no clock to follow
 _LONGEST_BLOCK_MS, _LONGEST_MARGIN_MS = 1000.0, 10000.0
+# The margin that is not given: as long as some of the slowest blocks of the warm-up take, one after the other.
+_LEAST_MARGIN_MS, _MOST_MARGIN_MS, _SLOW_BLOCKS = 40.0, 400.0, 3.0
 
 
 def run(
@@ -31,7 +33,7 @@ def run(
     projections: int | None,
     seed: int,
     block_ms: float,
-    margin_ms: float,
+    margin_ms: float | None,
     realtime: bool,
     seconds: float | None,
     device: str,
@@ -57,6 +59,9 @@ def run(
         if reader is not None and writer is not None and not realtime:
             _from_file_to_file(live, reader, writer, frames or 0)
             return
+        slowest = live.warm_up()
+        if margin_ms is None:
+            margin_ms = min(max(_LEAST_MARGIN_MS, _SLOW_BLOCKS * 1000.0 * slowest), _MOST_MARGIN_MS)
         block, margin = max(1, round(block_ms * rate / 1000.0)), round(margin_ms * rate / 1000.0)
         take = None if reader is None else _blocks(reader, block, frames or 0)
         give = None if writer is None else _into(writer)
@@ -66,7 +71,6 @@ def run(
             clock = VirtualClock(exchange, rate)
         else:
             clock = SoundCard(exchange, rate, records=reader is None, plays=writer is None)
-        live.warm_up()
         _say_latency(live, block / rate, margin / rate, clock)
         with clock, _interruption_ends(exchange):
             work = work_off(live, exchange, math.inf if seconds is None else seconds)
@@ -87,11 +91,13 @@ def _interruption_ends(exchange: Exchange) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_times(block_ms: float, margin_ms: float, seconds: float | None) -> None:
+def _check_times(block_ms: float, margin_ms: float | None, seconds: float | None) -> None:
     if not 0 < block_ms <= _LONGEST_BLOCK_MS:
         raise MelismaError(f"block-ms {block_ms:g} is outside 0 to {_LONGEST_BLOCK_MS:g}; 10 is usual")
-    if not 0 <= margin_ms <= _LONGEST_MARGIN_MS:
-        raise MelismaError(f"margin-ms {margin_ms:g} is outside 0 to {_LONGEST_MARGIN_MS:g}; 40 is usual")
+    if margin_ms is not None and not 0 <= margin_ms <= _LONGEST_MARGIN_MS:
+        raise MelismaError(
+            f"margin-ms {margin_ms:g} is outside 0 to {_LONGEST_MARGIN_MS:g}; leave it out to have it measured"
+        )
     if seconds is not None and not 0 < seconds < math.inf:
         raise MelismaError(f"seconds {seconds:g}: give a time above 0, or leave it out")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from melisma.audio.mel_bands import spread_to_bins
 from melisma.errors import MelismaError
 from melisma.generators.analytic import Analytic, AnalyticConfig
-from melisma.generators.spectral_fast import packed
+from melisma.generators.spectral_fast import fast_belief, packed
 from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.mel_projection import MAX_STEP
@@ -133,6 +133,8 @@ class Spectral(Analytic):
 
     def _believe(self, proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
         """Correct both masks by a share of what was missed in every band: nothing to twice as much."""
+        if self._fast(missed):
+            return fast_belief(self.config, proposal, missed, belief)
         pulse, noise = (
             spread_to_bins(2.0 * torch.sigmoid(share) * missed, self.mel, self.config.n_fft)
             for share in belief.chunk(2, dim=-1)

@@ -22,7 +22,7 @@ def compile_all() -> None:
     if not choice.projection().fast:
         return
     ready.force()
-    generator = Spectral(SpectralConfig(OPENVPI_44K, channels=16, blocks=1, projections=1)).eval()
+    generator = Spectral(SpectralConfig(OPENVPI_44K, channels=32, blocks=1, projections=1)).eval()
     features, f0_hz = torch.full((1, OPENVPI_44K.n_mels, _FRAMES), -4.0), torch.full((1, _FRAMES), 200.0)
     with torch.inference_mode():
         generator(features, f0_hz, randomness=generator.randomness(f0_hz, 0, 0, _FRAMES))

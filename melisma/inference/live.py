@@ -2,11 +2,13 @@
 
 import gc
 import math
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,12 +19,17 @@ from torch import Tensor
 from melisma.audio.f0_curve import NEUTRAL_HZ, shift_semitones
 from melisma.audio.resample import ResampleStream
 from melisma.inference.devices import Exchange
-from melisma.inference.listening import F0Stream, MelStream
+from melisma.inference.listening import FRAMES_AT_ONCE, MANY_AT_ONCE, F0Stream, MelStream
 from melisma.inference.resynthesis import Settings, check_settings, required_mel
 
 if TYPE_CHECKING:
     from melisma.inference.vocoder import Vocoder
 
+
+_LONG_SECONDS = 0.25  # of a model's own latency
+_SWITCH_SECONDS = (
+    0.0005  # after which a thread that computes in Python lets another one go on; Python's own is ten times that
+)
 
 Result = TypeVar("Result")
 Frames = tuple[Tensor, np.ndarray]
@@ -51,13 +58,22 @@ class Live:
         if rounds is None and getattr(vocoder.generator, "default_projections", None) is not None:
             rounds = 0
         self._stream = vocoder.stream(seed=settings.seed, projections=rounds)
-        self._mel, self._f0 = MelStream(mel), F0Stream(mel.sample_rate, mel.hop_length)
+        self._mel = MelStream(mel)
+        self._f0 = F0Stream(mel.sample_rate, mel.hop_length, self.frames_at_once)
         self._in = ResampleStream(sample_rate, mel.sample_rate)
         self._out = ResampleStream(mel.sample_rate, sample_rate)
         self._frames = torch.zeros(mel.n_mels, 0)
         self._curve = np.zeros(0, dtype=np.float32)
         self._last_hz = NEUTRAL_HZ
         self._heard = self._given = 0  # samples that came and went
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that are heard and sung together: more where the model waits long for later ones anyway.
+
+        A step over four frames costs little more than one over two.
+        """
+        return MANY_AT_ONCE if self.model_seconds > _LONG_SECONDS else FRAMES_AT_ONCE
 
     @property
     def listening_seconds(self) -> float:
@@ -80,13 +96,21 @@ class Live:
         """How far the output is behind the input at most, apart from the time that the work takes."""
         return self.listening_seconds + self.model_seconds + self.resampling_seconds
 
-    def warm_up(self) -> None:
-        """Pay now for what the first blocks would pay: models that are loaded, tables, plans of transforms."""
-        other = Live(self._vocoder, self.sample_rate, self._settings)
-        tone = 0.1 * np.sin(2 * np.pi * 200.0 * np.arange(self.sample_rate) / self.sample_rate).astype(np.float32)
+    def warm_up(self) -> float:
+        """Pay now for what the first blocks would pay: models that are loaded, tables, plans of transforms.
+
+        Returns:
+            The longest work on one block of 10 ms, in seconds, when all of that had been paid.
+        """
+        other, watch = Live(self._vocoder, self.sample_rate, self._settings), _Watch()
+        tone = 0.1 * np.sin(2 * np.pi * 200.0 * np.arange(2 * self.sample_rate) / self.sample_rate).astype(np.float32)
         block = max(1, self.sample_rate // 100)
-        for start in range(0, len(tone), block):
-            other.push(tone[start : start + block])
+        with _undisturbed():
+            for start in range(0, len(tone), block):
+                if start >= len(tone) // 2 > start - block:
+                    watch = _Watch()
+                watch(other.push, tone[start : start + block])
+        return watch.slowest
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take ``(n,)`` samples and give what is ready, ``(m,)`` float32."""
@@ -222,6 +246,7 @@ class _Ear(threading.Thread):
 
     def run(self) -> None:
         torch.set_num_threads(1)
+        urgent()
         try:
             while (block := self._exchange.read()) is not None:
                 self._frames.put(self.watch(self._live.listen, block))
@@ -237,7 +262,7 @@ class _Ear(threading.Thread):
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
     """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
     ear, mouth = _Ear(live, exchange, limit_seconds), _Watch()
-    with _undisturbed():
+    with _undisturbed(), _urgently():
         ear.start()
         for frames in ear.heard():
             exchange.write(mouth(live.sing, *frames))
@@ -248,18 +273,37 @@ def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) ->
     return Work(ear.seconds, busy, slowest, exchange.dropouts, exchange.blocks)
 
 
+def urgent(wanted: bool = True) -> None:
+    """Let the calling thread go before all ordinary work of this machine, where the system allows it."""
+    if hasattr(os, "sched_setscheduler"):
+        with suppress(OSError):
+            kind, priority = (os.SCHED_RR, 1) if wanted else (os.SCHED_OTHER, 0)
+            os.sched_setscheduler(0, kind, os.sched_param(priority))
+
+
+@contextmanager
+def _urgently() -> Iterator[None]:
+    urgent()
+    try:
+        yield
+    finally:
+        urgent(False)
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No search for garbage among what is there to stay, and no waiting for torch's own threads.
+    """No search for garbage among what is there to stay, no waiting for torch's own threads or long for each other.
 
     The work on one block is less than what waking a second core costs; on a busy machine it would wait for one.
     """
-    threads = torch.get_num_threads()
+    threads, interval = torch.get_num_threads(), sys.getswitchinterval()
     torch.set_num_threads(1)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        sys.setswitchinterval(interval)
         torch.set_num_threads(threads)

@@ -1,5 +1,6 @@
 """Pulse trains and counted noise on a CPU, in one pass over the samples and on all workers."""
 
+import sys
 from functools import lru_cache, partial
 from types import ModuleType
 
@@ -11,11 +12,24 @@ from melisma.kernels import LANES, choice, ready, workers
 
 _LEAST_SEGMENTS = 16  # for a worker of its own
 _LEAST_ROWS = 1 << 14
+_MANY_VALUES = 1 << 23  # of noise; from so many on, those to come will be many too
+_asked = {"values": 0}
 
 
 def fused(hop_length: int, like: Tensor) -> bool:
     """Whether the pulse train of such a curve can be made here."""
     return hop_length % LANES == 0 and choice.holds_values(like) and ready.usable(choice.excitation())
+
+
+def worth_loading(values: int) -> bool:
+    """Whether to make so many values of noise here: not where numba would have to be loaded for them.
+
+    Loading takes most of a second, once; torch makes the noise of a second of audio in some milliseconds.
+    """
+    if "numba" in sys.modules:
+        return True
+    _asked["values"] += values
+    return _asked["values"] > _MANY_VALUES
 
 
 def pulses(segments: Tensor, offset: Tensor, sample_rate: int, highest_hz: float, hop_length: int) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 from melisma.kernels.lanes_numba import inner, load, store
 
 _HALF = np.float32(0.5)
+_NEAR = 256  # complex rows of sixteen lanes, 32 KiB, that fit the first cache: passes over more go a part at a time
 
 
 class Tables(NamedTuple):
@@ -81,6 +82,42 @@ def _forward_pass(re, im, start, stop, span, twiddles, first):  # type: ignore[n
 
 
 @inner
+def _forward_fours(re, im, start, stop):  # type: ignore[no-untyped-def]
+    """The pass of span 4, whose angles are all zero."""
+    for a in range(start, stop, 4):
+        ar, ai, cr, ci = load(re, a), load(im, a), load(re, a + 2), load(im, a + 2)
+        br, bi, dr, di = load(re, a + 1), load(im, a + 1), load(re, a + 3), load(im, a + 3)
+        sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
+        ur, ui, vr, vi = br + dr, bi + di, bi - di, dr - br
+        store(re, a, sr + ur)
+        store(im, a, si + ui)
+        store(re, a + 1, tr + vr)
+        store(im, a + 1, ti + vi)
+        store(re, a + 2, sr - ur)
+        store(im, a + 2, si - ui)
+        store(re, a + 3, tr - vr)
+        store(im, a + 3, ti - vi)
+
+
+@inner
+def _inverse_fours(re, im, start, stop):  # type: ignore[no-untyped-def]
+    """The pass of span 4 of the inverse."""
+    for a in range(start, stop, 4):
+        ar, ai, cr, ci = load(re, a), load(im, a), load(re, a + 2), load(im, a + 2)
+        br, bi, dr, di = load(re, a + 1), load(im, a + 1), load(re, a + 3), load(im, a + 3)
+        sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
+        ur, ui, vr, vi = br + dr, bi + di, di - bi, br - dr
+        store(re, a, sr + ur)
+        store(im, a, si + ui)
+        store(re, a + 1, tr + vr)
+        store(im, a + 1, ti + vi)
+        store(re, a + 2, sr - ur)
+        store(im, a + 2, si - ui)
+        store(re, a + 3, tr - vr)
+        store(im, a + 3, ti - vi)
+
+
+@inner
 def _inverse_pass(re, im, start, stop, span, twiddles, first):  # type: ignore[no-untyped-def]
     quarter = span // 4
     for base in range(start, stop, span):
@@ -108,9 +145,9 @@ def _inverse_pass(re, im, start, stop, span, twiddles, first):  # type: ignore[n
 
 
 @inner
-def _pairs(re, im):  # type: ignore[no-untyped-def]
+def _pairs(re, im, start, stop):  # type: ignore[no-untyped-def]
     """The last pass of sizes that are two times a power of four; it is its own inverse, up to a factor."""
-    for a in range(0, re.shape[0], 2):
+    for a in range(start, stop, 2):
         ar, ai, br, bi = load(re, a), load(im, a), load(re, a + 1), load(im, a + 1)
         store(re, a, ar + br)
         store(im, a, ai + bi)
@@ -119,29 +156,78 @@ def _pairs(re, im):  # type: ignore[no-untyped-def]
 
 
 @inner
-def forward(re, im, twiddles):  # type: ignore[no-untyped-def]
-    """The complex transform in place; result ``k`` stands at ``position[k]``."""
-    span, first = re.shape[0], 0
-    while span >= 4:
-        _forward_pass(re, im, 0, re.shape[0], span, twiddles, first)
+def _forward_rest(re, im, twiddles, span, first, start, stop):  # type: ignore[no-untyped-def]
+    """The passes of a span and of all below it, over a part."""
+    while span > 4:
+        _forward_pass(re, im, start, stop, span, twiddles, first)
         first += span // 4
         span //= 4
-    if span == 2:
-        _pairs(re, im)
+    if span == 4:
+        _forward_fours(re, im, start, stop)
+    else:
+        _pairs(re, im, start, stop)
+
+
+@inner
+def _inverse_up_to(re, im, twiddles, widest, first, start, stop):  # type: ignore[no-untyped-def]
+    """The passes of the inverse up to a span over a part; ``first``: where the twiddles of that span begin."""
+    span = widest
+    while span > 4:
+        first += span // 4
+        span //= 4
+    if span == 4:
+        _inverse_fours(re, im, start, stop)
+    else:
+        _pairs(re, im, start, stop)
+    while span < widest:
+        span *= 4
+        first -= span // 4
+        _inverse_pass(re, im, start, stop, span, twiddles, first)
+
+
+@inner
+def forward_of(signal, row, window, re, im, twiddles):  # type: ignore[no-untyped-def]
+    """Transform the real samples from ``row`` of a signal on, times a window; result ``k`` stands at ``position[k]``.
+
+    The samples are read by the first pass. Where the others reach over more than the nearest cache holds, each of the
+    four parts that the first one leaves goes through all of them.
+    """
+    size = re.shape[0]
+    quarter = size // 4
+    for a in range(quarter):
+        b, c, d = a + quarter, a + 2 * quarter, a + 3 * quarter
+        ar, ai = load(signal, row + 2 * a) * window[2 * a], load(signal, row + 2 * a + 1) * window[2 * a + 1]
+        br, bi = load(signal, row + 2 * b) * window[2 * b], load(signal, row + 2 * b + 1) * window[2 * b + 1]
+        cr, ci = load(signal, row + 2 * c) * window[2 * c], load(signal, row + 2 * c + 1) * window[2 * c + 1]
+        dr, di = load(signal, row + 2 * d) * window[2 * d], load(signal, row + 2 * d + 1) * window[2 * d + 1]
+        sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
+        ur, ui, vr, vi = br + dr, bi + di, bi - di, dr - br  # v = -i (b - d)
+        w = twiddles[a]
+        store(re, a, sr + ur)
+        store(im, a, si + ui)
+        xr, xi = tr + vr, ti + vi
+        store(re, b, xr * w[0] + xi * w[1])
+        store(im, b, xi * w[0] - xr * w[1])
+        xr, xi = sr - ur, si - ui
+        store(re, c, xr * w[2] + xi * w[3])
+        store(im, c, xi * w[2] - xr * w[3])
+        xr, xi = tr - vr, ti - vi
+        store(re, d, xr * w[4] + xi * w[5])
+        store(im, d, xi * w[4] - xr * w[5])
+    part = quarter if size > _NEAR else size
+    for start in range(0, size, part):
+        _forward_rest(re, im, twiddles, quarter, quarter, start, start + part)
 
 
 @inner
 def inverse(re, im, twiddles):  # type: ignore[no-untyped-def]
     """Back to samples, times ``n / 2``."""
-    span = 1
-    if re.shape[0] & 0x55555555 == 0:
-        _pairs(re, im)
-        span = 2
-    first = twiddles.shape[0]
-    while span < re.shape[0]:
-        span *= 4
-        first -= span // 4
-        _inverse_pass(re, im, 0, re.shape[0], span, twiddles, first)
+    size = re.shape[0]
+    quarter = size // 4
+    part = quarter if size > _NEAR else size
+    for start in range(0, size, part):
+        _inverse_up_to(re, im, twiddles, quarter, quarter, start, start + part)
+    _inverse_pass(re, im, 0, size, size, twiddles, 0)
 
 
 @inner

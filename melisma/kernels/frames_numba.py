@@ -1,11 +1,13 @@
-"""What a backbone does to frames between its matrix products; channels last, sixteen of them at a time.
+"""A backbone of ConvNeXt blocks; channels last, sixteen of them at a time.
 
 Arrays of frames are ``(frames * channels / 16, 16)``.
 """
 
 import numpy as np
 
+from melisma.kernels import LANES
 from melisma.kernels.lanes_numba import compiled, everywhere, exponential, inner, load, meet, store, sum_of
+from melisma.kernels.matrix_numba import DEEP, WIDE, part_of_product, product
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 # gelu(x) = x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3))), the form with tanh in other words.
@@ -28,31 +30,9 @@ def _normalise(rows, first, groups, scale, bias, epsilon):  # type: ignore[no-un
         store(rows, first + g, (load(rows, first + g) - mean) * shrink * load(scale, g) + load(bias, g))
 
 
-@compiled
-def normalise(rows, first, stop, norm):  # type: ignore[no-untyped-def]
-    """Layer norm of the frames ``first`` to ``stop`` in place; ``norm``: ``(scale, bias, epsilon)``."""
-    scale, bias, epsilon = norm
-    groups = scale.shape[0]
-    for frame in range(first, stop):
-        _normalise(rows, frame * groups, groups, scale, bias, epsilon)
-
-
-@compiled
-def begin_block(x, frames, first, stop, depthwise, norm, skip, out, after):  # type: ignore[no-untyped-def]
-    """Depthwise convolution and layer norm of the frames ``first`` to ``stop``.
-
-    Args:
-        x: what the block is given, all frames.
-        frames: how many.
-        first: frame.
-        stop: frame.
-        depthwise: ``(taps, bias, left)``: ``(taps * groups, 16)``, ``(groups, 16)``, frames before that are read.
-        norm: ``(scale, bias, epsilon)``.
-        skip: added to ``x`` on its way past the block, ``(groups, 16)``.
-        out: the normalised frames, from ``first`` on.
-        after: all frames; becomes ``x + skip``.
-    """
-    taps, offset, left = depthwise
+@inner
+def _begin_block(x, frames, first, stop, taps, offset, left, norm, skip, out, after):  # type: ignore[no-untyped-def]
+    """Depthwise convolution and layer norm of the frames ``first`` to ``stop``; ``after`` becomes ``x + skip``."""
     scale, bias, epsilon = norm
     groups = scale.shape[0]
     size = taps.shape[0] // groups
@@ -68,15 +48,63 @@ def begin_block(x, frames, first, stop, depthwise, norm, skip, out, after):  # t
         _normalise(out, row, groups, scale, bias, epsilon)
 
 
-@compiled
-def gelu(rows):  # type: ignore[no-untyped-def]
+@inner
+def _gelu(rows, count):  # type: ignore[no-untyped-def]
     """The Gaussian error linear unit in its form with tanh, in place."""
-    for i in range(rows.shape[0]):
+    for i in range(count):
         x = load(rows, i)
         store(rows, i, x / (exponential(x * (x * x * _CUBIC + _LINEAR)) + _ONE))
 
 
 @compiled
-def wait(counter, expected):  # type: ignore[no-untyped-def]
-    """Wait for the other workers without the GIL, see :func:`melisma.kernels.lanes_numba.meet`."""
-    meet(counter, expected)
+def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work):  # type: ignore[no-untyped-def]
+    """A worker's frames through all blocks; a block's convolution reads the neighbours' frames of the one before.
+
+    Args:
+        worker: its number.
+        edges: frames at which the workers' parts begin and end, ``(workers + 1,)``.
+        counter: on which they meet, 0 at first.
+        shape: ``(frames that go through a block's products together, frames before that a convolution reads, epsilon
+            of the norms)``.
+        given: ``(conditions, rows)``: all frames with their padding, and how many rows a frame has.
+        entry: ``(weights, bias, depth, scale, bias of the norm)``.
+        blocks: ``(taps, offset, scale, bias, widen, its bias, narrow, skip)``, each with the block as its first axis;
+            ``skip`` is added to a block's input on its way past the block.
+        leave: ``(scale, bias of the norm, head, its bias)``.
+        work: ``(x, other, out)``: the frames ``(frames * groups, 16)`` twice, what the head says ``(frames, width)``.
+    """
+    most, left, epsilon = shape
+    conditions, heard = given
+    weights, offset, depth, scale, bias = entry
+    taps, offsets, scales, biases, widen, widen_bias, narrow, skip = blocks
+    last_scale, last_bias, head, head_bias = leave
+    x, other, out = work
+    groups, frames = scale.shape[0], edges[-1]
+    channels, wide, columns = groups * LANES, widen_bias.shape[1], head_bias.size
+    panels = channels // WIDE
+    first, stop = edges[worker], edges[worker + 1]
+    mine = stop - first
+    normalised = np.empty((most * groups, LANES), np.float32)
+    inside = np.empty((most * DEEP // LANES, LANES), np.float32)
+    here = (x, first * channels, channels)
+    product((conditions, first * heard, heard), mine, (weights, depth, 0), (offset, 0, 0), here, panels)
+    for frame in range(first, stop):
+        _normalise(x, frame * groups, groups, scale, bias, epsilon)
+    for b in range(scales.shape[0]):
+        meet(counter, (b + 1) * (edges.size - 1))
+        norm = (scales[b], biases[b], epsilon)
+        for start in range(first, stop, most):
+            count = min(most, stop - start)
+            _begin_block(x, frames, start, start + count, taps[b], offsets[b], left, norm, skip[b], normalised, other)
+            after = (other, start * channels, channels)
+            for c in range(0, wide, DEEP):  # what a frame becomes inside of a block goes out again while it is near
+                part = min(DEEP, wide - c)
+                within, chosen = (inside, 0, part), (widen[b], channels, c // WIDE)
+                product((normalised, 0, channels), count, chosen, (widen_bias[b], c, 0), within, part // WIDE)
+                _gelu(inside, count * part // LANES)
+                part_of_product(within, count, (narrow[b], wide, 0), (c, part), after, after, panels)
+        x, other = other, x
+    for frame in range(first, stop):
+        _normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)
+    said = (out, first * columns, columns)
+    product((x, first * channels, channels), mine, (head, channels, 0), (head_bias, 0, 0), said, columns // WIDE)

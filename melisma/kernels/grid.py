@@ -4,8 +4,10 @@ Lane ``l`` of a signal holds the hops from ``l * slots`` on, as many as its ``sl
 last hops are also the first of the next lane. A signal is ``(rows, 16)``, a row for every sample of a lane.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,11 @@ _LEAST_UNITS = 4  # for a worker of its own
 def fits(n_fft: int) -> bool:
     """Whether frames of this length can be transformed here: powers of two."""
     return n_fft >= 16 and n_fft & (n_fft - 1) == 0
+
+
+def together(clips: Sequence[Tensor]) -> Tensor:
+    """Clips as a batch; a single one is not copied."""
+    return clips[0].unsqueeze(0) if len(clips) == 1 else torch.stack(list(clips))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,20 +119,14 @@ class Signal:
 
     def fill(self, audio: Tensor) -> None:
         """Take ``(samples,)``."""
-        whole = audio.new_zeros(LANES * self.lane_rows + self.shared)
-        whole[self.transform.left : self.transform.left + self.count] = audio
-        self.samples = self._in_lanes(whole)
+        _numba().fill(audio.contiguous().numpy(), self.lane_rows, self.transform.left, self.samples)
         self.close()
 
     def audio(self) -> Tensor:
         """Back to ``(samples,)``."""
-        rows, left = self.lane_rows, self.transform.left
-        lanes = torch.from_numpy(self.samples)
-        whole = torch.cat([lanes[:rows].t().reshape(-1), lanes[rows:, -1]])
-        return whole[left : left + self.count]
-
-    def _in_lanes(self, whole: Tensor) -> np.ndarray:
-        return whole.unfold(0, self.lane_rows + self.shared, self.lane_rows).t().contiguous().numpy()
+        audio = torch.empty(self.count)
+        _numba().read_out(self.samples, self.lane_rows, self.transform.left, audio.numpy())
+        return audio
 
     @property
     def density(self) -> np.ndarray:
@@ -142,13 +143,14 @@ class Signal:
     def close(self) -> None:
         """Continue the signal beyond its ends, and repeat every lane's first hops behind the one before."""
         transform = self.transform
-        _close(self.samples, self.lane_rows, self.shared, transform.left, self.count, transform.reflected)
+        _numba().close(self.samples, self.lane_rows, self.shared, transform.left, self.count, transform.reflected)
 
 
-def _close(*arguments: Any) -> None:
+@lru_cache(maxsize=1)
+def _numba() -> ModuleType:
     from melisma.kernels import grid_numba
 
-    grid_numba.close(*arguments)
+    return grid_numba
 
 
 @lru_cache(maxsize=8)

@@ -3,19 +3,9 @@
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import forward
-from melisma.kernels.lanes_numba import compiled, inner, load, one_down, one_up, store
+from melisma.kernels.lanes_numba import compiled, inner, into_lanes, load, one_down, one_up, out_of_lanes, store
 
 _ZERO = np.float32(0.0)
-
-
-@inner
-def transformed(signal, first, window, re, im, twiddles):  # type: ignore[no-untyped-def]
-    """Window and transform the frames whose first sample is the row ``first``."""
-    for n in range(re.shape[0]):
-        store(re, n, load(signal, first + 2 * n) * window[2 * n])
-        store(im, n, load(signal, first + 2 * n + 1) * window[2 * n + 1])
-    forward(re, im, twiddles)
 
 
 @inner
@@ -92,3 +82,42 @@ def close_ends(signal, rows, hop_rows, left, samples, reflected):  # type: ignor
 def close(signal, rows, hop_rows, left, samples, reflected):  # type: ignore[no-untyped-def]
     """:func:`close_ends`, called from outside."""
     close_ends(signal, rows, hop_rows, left, samples, reflected)
+
+
+@compiled
+def fill(audio, rows, left, signal):  # type: ignore[no-untyped-def]
+    """Take samples ``(n,)``, ``left`` rows behind the start of lane 0; zeros around them.
+
+    ``rows`` is how far the lanes are apart.
+    """
+    count, samples = signal.shape[0], audio.size
+    for start in range(0, count, LANES):
+        first, last = start - left, (LANES - 1) * rows + start + LANES - left
+        if start + LANES <= count and first >= 0 and last <= samples:
+            into_lanes(audio, first, rows, signal, start)
+        else:
+            for row in range(start, min(start + LANES, count)):
+                for lane in range(LANES):
+                    place = lane * rows + row - left
+                    signal[row, lane] = audio[place] if 0 <= place < samples else _ZERO
+
+
+@compiled
+def read_out(signal, rows, left, audio):  # type: ignore[no-untyped-def]
+    """The inverse of :func:`fill`; the last lane is read to its end."""
+    samples, whole = audio.size, rows // LANES * LANES
+    for start in range(0, whole, LANES):
+        first, last = start - left, (LANES - 1) * rows + start + LANES - left
+        if first >= 0 and last <= samples:
+            out_of_lanes(signal, start, audio, first, rows)
+        else:
+            for row in range(start, start + LANES):
+                for lane in range(LANES):
+                    place = lane * rows + row - left
+                    if 0 <= place < samples:
+                        audio[place] = signal[row, lane]
+    for row in range(whole, signal.shape[0]):
+        for lane in range(LANES):
+            place = lane * rows + row - left
+            if 0 <= place < samples and (row < rows or lane == LANES - 1):
+                audio[place] = signal[row, lane]

@@ -25,7 +25,7 @@ from melisma.kernels.polynomials import COSINE, DOUBLE_SINE, LOGARITHM, ROUND
 
 # Contraction to fused multiply-add only: reordering sums would undo the rounding trick.
 _FAST = frozenset({"contract"})
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(ir.IntType(32), LANES)
 _SPINS = 200  # looks at the barrier before the core is offered to others
 
@@ -57,16 +57,16 @@ lanes = Lanes()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, VECTOR)
 
 
-def _spread(builder: Any, value: Any) -> Any:
+def spread(builder: Any, value: Any) -> Any:
     """The same scalar in all lanes."""
-    if value.type == _VECTOR:
+    if value.type == VECTOR:
         return value
-    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(_WORDS, [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), zeros)
+    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
 
 
 def _arithmetic(operation: Any, name: str) -> None:
@@ -77,7 +77,7 @@ def _arithmetic(operation: Any, name: str) -> None:
         cases = [signature(lanes, *pair) for pair in pairs]  # noqa: RUF012
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        left, right = (_spread(builder, value) for value in args)
+        left, right = (spread(builder, value) for value in args)
         return getattr(builder, name)(left, right, flags=("contract",))
 
     for pair in pairs:
@@ -96,7 +96,7 @@ for _operation, _name in (
 def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any) -> Any:
     data = context.make_array(kind)(context, builder, array).data
     index = builder.mul(row, ir.Constant(row.type, LANES))
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
 
 
 @intrinsic
@@ -123,12 +123,12 @@ def store(typing: Any, array: Any, row: Any, value: Any) -> Any:
 @intrinsic
 def everywhere(typing: Any, value: Any) -> Any:
     """A scalar in all lanes."""
-    return lanes(types.float32), lambda context, builder, sig, args: _spread(builder, args[0])
+    return lanes(types.float32), lambda context, builder, sig, args: spread(builder, args[0])
 
 
 def _choose(compare: str) -> Any:
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        left, right = (_spread(builder, value) for value in args)
+        left, right = (spread(builder, value) for value in args)
         return builder.select(builder.fcmp_ordered(compare, left, right), left, right)
 
     return lowered
@@ -150,7 +150,7 @@ def _each(name: str) -> Any:
     """A function of LLVM's for each lane."""
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        kind = ir.FunctionType(VECTOR, [VECTOR])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), args)
 
     return lowered
@@ -173,7 +173,7 @@ def where_less(typing: Any, value: Any, limit: Any, then: Any, otherwise: Any) -
     """``then`` in the lanes whose value is below a scalar, ``otherwise`` in the others."""
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        is_less = builder.fcmp_ordered("<", args[0], _spread(builder, args[1]))
+        is_less = builder.fcmp_ordered("<", args[0], spread(builder, args[1]))
         return builder.select(is_less, args[2], args[3])
 
     return lanes(lanes, types.float32, lanes, lanes), lowered
@@ -204,7 +204,7 @@ def mantissa(typing: Any, value: Any) -> Any:
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], _WORDS)
-        return builder.bitcast(builder.sub(bits, _exponent_bits(builder, bits)), _VECTOR)
+        return builder.bitcast(builder.sub(bits, _exponent_bits(builder, bits)), VECTOR)
 
     return lanes(lanes), lowered
 
@@ -215,7 +215,7 @@ def exponent(typing: Any, value: Any) -> Any:
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], _WORDS)
-        return builder.sitofp(builder.ashr(_exponent_bits(builder, bits), _words(23)), _VECTOR)
+        return builder.sitofp(builder.ashr(_exponent_bits(builder, bits), _words(23)), VECTOR)
 
     return lanes(lanes), lowered
 
@@ -231,7 +231,7 @@ def power_of_two(typing: Any, value: Any) -> Any:
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         whole = builder.fptosi(args[0], _WORDS)
-        return builder.bitcast(builder.shl(builder.add(whole, _words(127)), _words(23)), _VECTOR)
+        return builder.bitcast(builder.shl(builder.add(whole, _words(127)), _words(23)), VECTOR)
 
     return lanes(lanes), lowered
 
@@ -253,10 +253,63 @@ def one_up(typing: Any, value: Any) -> Any:
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         order = [LANES, *range(LANES - 1)]
-        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        zeros = ir.Constant(VECTOR, [0.0] * LANES)
         return builder.shuffle_vector(args[0], zeros, ir.Constant(_WORDS, order))
 
     return lanes(lanes), lowered
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Sixteen lanes as the columns of sixteen others."""
+    step = 1
+    while step < LANES:
+        low = [lane if not lane & step else LANES + lane - step for lane in range(LANES)]
+        high = [lane + step if not lane & step else LANES + lane for lane in range(LANES)]
+        for first in range(LANES):
+            if not first & step:
+                pair = rows[first], rows[first + step]
+                rows[first], rows[first + step] = (
+                    builder.shuffle_vector(*pair, ir.Constant(_WORDS, order)) for order in (low, high)
+                )
+        step *= 2
+    return rows
+
+
+def _neighbours(context: Any, builder: Any, kind: Any, array: Any, place: Any, step: Any) -> list[Any]:
+    """Pointers to sixteen times sixteen neighbours, ``step`` numbers apart."""
+    data = context.make_array(kind)(context, builder, array).data
+    places = [builder.add(place, builder.mul(step, ir.Constant(step.type, lane))) for lane in range(LANES)]
+    return [builder.bitcast(builder.gep(data, [each]), VECTOR.as_pointer()) for each in places]
+
+
+@intrinsic
+def into_lanes(typing: Any, numbers: Any, place: Any, step: Any, array: Any, row: Any) -> Any:
+    """Sixteen neighbours from ``place`` on fill lane 0 of sixteen rows, those ``step`` numbers on lane 1, and so on."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sources = _neighbours(context, builder, sig.args[0], args[0], args[1], args[2])
+        first = _row(context, builder, sig.args[3], args[3], args[4])
+        for number, value in enumerate(_turned(builder, [builder.load(source, align=4) for source in sources])):
+            builder.store(value, builder.gep(first, [ir.Constant(args[4].type, number)]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.intp, types.intp, array, types.intp), lowered
+
+
+@intrinsic
+def out_of_lanes(typing: Any, array: Any, row: Any, numbers: Any, place: Any, step: Any) -> Any:
+    """The inverse of :func:`into_lanes`."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = _row(context, builder, sig.args[0], args[0], args[1])
+        targets = _neighbours(context, builder, sig.args[2], args[2], args[3], args[4])
+        places = [builder.gep(first, [ir.Constant(args[1].type, number)]) for number in range(LANES)]
+        turned = _turned(builder, [builder.load(each, align=4) for each in places])
+        for target, value in zip(targets, turned, strict=True):
+            builder.store(value, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, numbers, types.intp, types.intp), lowered
 
 
 _LOG = tuple(np.float32(value) for value in LOGARITHM)

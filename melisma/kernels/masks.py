@@ -58,6 +58,25 @@ class Masks:
         workers.together([partial(_numba().envelopes, *ends, *arguments) for ends in shares])
         return out
 
+    def believe(self, logs: tuple[Tensor, Tensor], missed: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks corrected by what a draft missed.
+
+        Args:
+            logs: natural log magnitude on the pulses and on the noise, each ``(frames, bins)``.
+            missed: nepers, ``(frames, bands)``.
+            belief: logits of half the share that is believed, for both, ``(frames, 2 * bands)``.
+
+        Returns:
+            like ``logs``.
+        """
+        before = tuple(values.contiguous().numpy() for values in logs)
+        out = torch.empty_like(logs[0]), torch.empty_like(logs[1])
+        given = (missed.contiguous().numpy(), belief.contiguous().numpy(), (self.lower, self.weights))
+        arguments = *given, before, tuple(values.numpy() for values in out)
+        shares = workers.stretches(missed.shape[0], _LEAST_FRAMES, missed.shape[0])
+        workers.together([partial(_numba().believe, *ends, *arguments) for ends in shares])
+        return out
+
     def clip(self, pulses: Tensor, noise: Tensor, frames: int) -> "Clip":
         """A clip's priors, each ``(samples,)``, for ``frames`` of the mel."""
         return Clip(self, pulses, noise, frames)
@@ -88,7 +107,8 @@ class Clip:
         transform, out = self.shared.transform, Signal(self.shared.transform, self.grid)
         given = (self.signals[0].samples, self.signals[1].samples, self.live)
         shape = (transform.hop_length, self.frames)
-        masks = (logs.detach().contiguous().numpy(), self.shared.offsets)
+        rows = F.pad(logs.detach(), (0, -logs.shape[1] % LANES)).reshape(-1, LANES)
+        masks = (rows.numpy(), self.shared.offsets)
         self.grid.run(_numba().sing, shape, transform.tables, given, masks, (out.sums(), out.samples))
         return out.audio()
 

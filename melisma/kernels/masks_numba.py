@@ -3,21 +3,24 @@
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import ends, inverse, merge, merge_ends, split
-from melisma.kernels.grid_numba import add_frames, finish_heads, summed_rows, transformed
+from melisma.kernels.fft_numba import ends, forward_of, inverse, merge, merge_ends, split
+from melisma.kernels.grid_numba import add_frames, finish_heads, summed_rows
 from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
     inner,
+    into_lanes,
     larger,
     load,
     logarithm,
     meet,
+    out_of_lanes,
     store,
 )
 
 _ZERO, _ONE, _TWO, _HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
 _SILENT = np.float32(1e-14)
+_BLOCK = 4  # groups of bins that are turned into lanes together
 
 
 @compiled
@@ -60,6 +63,48 @@ def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[n
         out[frame, :] = line
 
 
+@compiled
+def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-untyped-def]
+    """Log masks of the frames ``first`` to ``stop`` with a share of what was missed in every band: none to twice.
+
+    Args:
+        first: frame.
+        stop: frame.
+        missed: nepers, ``(frames, bands)``.
+        belief: logits of half the share, for the pulses and for the noise, ``(frames, 2 * bands)``.
+        spread: see :func:`envelopes`.
+        logs: ``(masks on the pulses, masks on the noise)``, each ``(frames, bins)``.
+        out: the same.
+    """
+    lower, weights = spread
+    bands, bins = missed.shape[1], lower.size
+    wide, tall = (bands + LANES - 1) // LANES * LANES, (bins + LANES - 1) // LANES * LANES
+    rows, heard = np.zeros((LANES, 3 * wide), np.float32), np.zeros((3 * wide, LANES), np.float32)
+    shares = np.zeros((wide + 1, LANES), np.float32)
+    added, columns = np.zeros((tall, LANES), np.float32), np.zeros((LANES, tall), np.float32)
+    for begin in range(first, stop, LANES):
+        for lane in range(LANES):
+            frame = min(begin + lane, stop - 1)
+            rows[lane, :bands] = missed[frame]
+            rows[lane, wide : wide + bands] = belief[frame, :bands]
+            rows[lane, 2 * wide : 2 * wide + bands] = belief[frame, bands:]
+        for b in range(0, 3 * wide, LANES):
+            into_lanes(rows, b, 3 * wide, heard, b)
+        for half in range(2):
+            for b in range(bands):
+                believed = exponential(load(heard, (1 + half) * wide + b) * -_ONE) + _ONE
+                store(shares, b, load(heard, b) * _TWO / believed)
+            for k in range(bins):
+                b = lower[k]
+                store(added, k, load(shares, b) * weights[k, 0] + load(shares, b + 1) * weights[k, 1])
+            for k in range(0, tall, LANES):
+                out_of_lanes(added, k, columns, k, tall)
+            for frame in range(begin, min(begin + LANES, stop)):
+                before, after, more = logs[half][frame], out[half][frame], columns[frame - begin]
+                for k in range(bins):
+                    after[k] = before[k] + more[k]
+
+
 @inner
 def _masked(p, n, logs, k, bins):  # type: ignore[no-untyped-def]
     """A bin of the pulses and of the noise, each ``(real, imaginary)``, under their masks, added up."""
@@ -68,14 +113,24 @@ def _masked(p, n, logs, k, bins):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _between(rows, frames, slots, t, offset, out):  # type: ignore[no-untyped-def]
-    """The masks of a slot of every lane, on the line from its frame to the one before or behind it; ends are held."""
+def _between(rows, frames, slots, t, offset, line, out):  # type: ignore[no-untyped-def]
+    """The masks of a slot of every lane, on the line from its frame to the one before or behind it; ends are held.
+
+    ``rows`` are ``(frames * groups, 16)``, ``line`` room for sixteen of them, and ``out`` has a row for each bin.
+    """
     beside, share = (-1, -offset) if offset < 0 else (1, offset)
-    for lane in range(LANES):
-        frame = min(lane * slots + t, frames - 1)
-        here, there = rows[frame], rows[max(0, min(frame + beside, frames - 1))]
-        for k in range(out.shape[0]):
-            out[k, lane] = here[k] + share * (there[k] - here[k])
+    groups = rows.shape[0] // frames
+    for first in range(0, groups, _BLOCK):
+        many = min(_BLOCK, groups - first)
+        for lane in range(LANES):
+            frame = min(lane * slots + t, frames - 1)
+            here = frame * groups + first
+            there = max(0, min(frame + beside, frames - 1)) * groups + first
+            for g in range(many):
+                value = load(rows, here + g)
+                store(line, lane * _BLOCK + g, value + (load(rows, there + g) - value) * share)
+        for g in range(many):
+            into_lanes(line, g * LANES, _BLOCK * LANES, out, (first + g) * LANES)
 
 
 @compiled
@@ -89,8 +144,9 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
         shape: ``(hop, frames)``; ``frames`` counts those of the mel.
         tables: ``(window, twiddles, position, turn)``.
         given: ``(pulses, noise, live)``: signals, and a factor for frames of the clip, 0 for others.
-        masks: ``(logs, offsets)``: log magnitude on the pulses and on the noise ``(frames, 2 * bins)``, and where the
-            mask frames of a frame lie, in frames from its centre.
+        masks: ``(logs, offsets)``: log magnitude on the pulses and on the noise, the ``2 * bins`` of a frame in whole
+            groups of sixteen, ``(frames * groups, 16)``, and where the mask frames of a frame lie, in frames from its
+            centre.
         work: ``(sums, signal)``; the signal is made here.
     """
     hop, frames = shape
@@ -102,14 +158,15 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
     slots = edges[-1] // offsets.size
     re, im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
     noise_re, noise_im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
-    words = np.empty((2 * bins, LANES), np.float32)
+    words = np.empty((logs.shape[0] // frames * LANES, LANES), np.float32)
+    line = np.empty((LANES * _BLOCK, LANES), np.float32)
     first, stop = edges[worker], edges[worker + 1]
     shared = window.size - hop
     own = total[first * hop + worker * shared :]
     for t in range(first, stop):
-        _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], words)
-        transformed(pulses, t * hop, window, re, im, twiddles)
-        transformed(noise, t * hop, window, noise_re, noise_im, twiddles)
+        _between(logs, frames, slots, t // offsets.size, offsets[t % offsets.size], line, words)
+        forward_of(pulses, t * hop, window, re, im, twiddles)
+        forward_of(noise, t * hop, window, noise_re, noise_im, twiddles)
         p, n = ends(re, im, position), ends(noise_re, noise_im, position)
         zero = load(live, t) * _ZERO
         low, _ = _masked((p[0], zero), (n[0], zero), words, 0, bins)

@@ -6,8 +6,8 @@ Workers share the slots (a slot is a frame of every lane), and meet between the 
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.fft_numba import ends, inverse, merge, merge_ends, split
-from melisma.kernels.grid_numba import add_frames, close_ends, finish_heads, summed_rows, transformed
+from melisma.kernels.fft_numba import ends, forward_of, inverse, merge, merge_ends, split
+from melisma.kernels.grid_numba import add_frames, close_ends, finish_heads, summed_rows
 from melisma.kernels.lanes_numba import (
     compiled,
     everywhere,
@@ -113,7 +113,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
     for number in range(rounds):
         share = momentum if number > 0 else _ZERO
         for t in range(first, stop):
-            transformed(ahead, t * hop, window, re, im, twiddles)
+            forward_of(ahead, t * hop, window, re, im, twiddles)
             _sizes(re, im, position, turn, scale, epsilon, magnitude)
             _log_mel(magnitude, reads, filters, floor, step, 0)
             opened = load(gate, t)
@@ -164,7 +164,7 @@ def measure(worker, edges, counter, shape, tables, mel, given, low):  # type: ig
     shared = 2 * small - low_hop
     own = total[first * low_hop + worker * shared :]
     for t in range(first, stop):
-        transformed(signal, t * hop, window, re, im, twiddles)
+        forward_of(signal, t * hop, window, re, im, twiddles)
         _sizes(re, im, position, turn, scale, epsilon, magnitude)
         _log_mel(magnitude, reads, filters, floor, out, t * bands)
         if low_hop == 0:
@@ -208,7 +208,7 @@ def lift(worker, edges, counter, shape, tables, given, low):  # type: ignore[no-
     shared = 2 * half - hop
     own = total[first * hop + worker * shared :]
     for t in range(first, stop):
-        transformed(low_change, t * low_hop, low_window, low_re, low_im, low_twiddles)
+        forward_of(low_change, t * low_hop, low_window, low_re, low_im, low_twiddles)
         merge_ends(re, im, position, ends(low_re, low_im, low_position)[0], nothing)
         for k in range(1, half // 2 + 1):
             if k < small // 2 + 1:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 _lock = threading.Lock()
@@ -101,7 +100,7 @@ def run(tasks: Sequence[Callable[[], None]]) -> None:
 def together(tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks that wait for each other, at most as many as torch has threads: all of them at the same time.
 
-    The first one runs in the calling thread. A task that raises must let the others go on (:func:`release`).
+    The first one runs in the calling thread.
     """
     if len(tasks) < 2:
         for task in tasks:
@@ -120,11 +119,6 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
                 future.exception()
     for future in others:
         future.result()
-
-
-def release(counter: np.ndarray) -> None:
-    """Let all go on who wait, now or later, on the counter of a gang."""
-    counter[0] = 1 << 60
 
 
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
 from melisma.audio.mel_bands import band_to_bin_weights, natural
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
 from melisma.kernels import projection as kernel
+from melisma.kernels.grid import together
 
 # A round changes no band by more than this many nepers.
 MAX_STEP = 1.5
@@ -46,7 +47,7 @@ def mel_of_padded(audio: Tensor, mel: MelContract) -> Tensor | None:
     if not _fused(audio, mel):
         return None
     band = dataclasses.replace(_bands(mel)[0], reflected=False)
-    return torch.stack([kernel.Clip(band, None, row).log_mel() for row in audio])
+    return together([kernel.Clip(band, None, row).log_mel() for row in audio])
 
 
 def _fused(audio: Tensor, mel: MelContract) -> bool:
@@ -58,12 +59,13 @@ def _fused(audio: Tensor, mel: MelContract) -> bool:
 def gain_weights(mel: MelContract, like: Tensor) -> Tensor:
     """How the steps of the bands become log gains of the bins, ``(n_mels, n_fft // 2 + 1)``.
 
-    Below the first band nothing is changed: no band would say when it is enough, and a rumble would grow from round to
-    round.
+    Below the first band nothing is changed, and on its lower slope as much as it hears: no band would say when it is
+    enough, a rumble would grow from round to round, and what is rounded in it most of all.
     """
     weights = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
-    heard = torch.from_numpy(np.maximum.accumulate(mel_filterbank(mel).any(axis=0))).to(weights)
-    return weights * heard
+    filters = mel_filterbank(mel)
+    first = filters[filters.any(axis=1).argmax()]
+    return weights * torch.from_numpy(np.maximum.accumulate(first / first.max())).to(weights)
 
 
 @lru_cache(maxsize=16)
@@ -96,7 +98,7 @@ class MelProjection:
             return mel_of(self.transform.spectrum(audio), self.mel)
         clips = [kernel.Clip(*_bands(self.mel), row) for row in audio]
         self._clips = audio, clips
-        return torch.stack([clip.log_mel() for clip in clips])
+        return together([clip.log_mel() for clip in clips])
 
     def __call__(self, audio: Tensor, gate: Tensor, rounds: int, low_rounds: int = 0) -> Tensor:
         """Project.
@@ -126,7 +128,7 @@ class MelProjection:
         _, clips = self._clips  # type: ignore[misc]
         self._clips = None  # they go on with what they make
         given = zip(clips, self.wanted, gate.expand(-1, self.wanted.shape[1], -1), strict=True)
-        return torch.stack(
+        return together(
             [
                 clip.project(wanted, opened, rounds, MOMENTUM, low_rounds, LOW_BAND_MOMENTUM)
                 for clip, wanted, opened in given

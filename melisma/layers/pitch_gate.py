@@ -167,7 +167,8 @@ def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames)
     count = even.shape[-1]
     # FFTs refuse to do nothing, but a step of a stream may bring no frames.
     some = even if even.shape[1] else F.pad(even, (0, 0, 0, 1))
-    correlation = torch.fft.irfft(torch.fft.rfft(some, n=2 * count).abs().square(), n=2 * count)[:, : even.shape[1]]
+    length = 1 << (2 * count - 1).bit_length()
+    correlation = torch.fft.irfft(torch.fft.rfft(some, n=length).abs().square(), n=length)[:, : even.shape[1]]
     low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
     lags = torch.arange(low, high, device=even.device)
     unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
@@ -196,9 +197,18 @@ def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
     return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
 
 
+@lru_cache(maxsize=16)
+def _averaging(bands: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Moving average over the bands as a matrix ``(bands, bands)``, edges averaged over what is there."""
+    apart = np.abs(np.subtract.outer(np.arange(bands), np.arange(bands)))
+    near = (apart <= GATE_SMOOTHING_BANDS // 2).astype(np.float64)
+    with torch.inference_mode(False):
+        return torch.tensor(near / near.sum(axis=0), device=device, dtype=dtype)
+
+
 def coarse(values: Tensor) -> Tensor:
     """``(batch, frames, bands)`` without what changes from band to band: an envelope, as wide as a few harmonics."""
-    return _smooth(values, GATE_SMOOTHING_BANDS)
+    return values @ _averaging(values.shape[-1], values.device, values.dtype)
 
 
 def _fine_structure(log_mel_values: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """Pulse trains and counted noise by the kernel against the plain code."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -31,3 +34,20 @@ def test_pulses_are_those_of_the_plain_code(hop_length: int) -> None:
     # The sum of harmonics is steep beside a pulse: what counts is how much is wrong in all.
     assert (found - expected).square().mean().sqrt() <= 2e-5 * expected.std()
     assert (found - expected).abs().max() <= 2e-3 * expected.std()
+
+
+def test_a_little_noise_is_not_worth_loading_numba_for() -> None:
+    said = subprocess.run([sys.executable, "-c", _LITTLE], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True"]
+
+
+_LITTLE = """
+import sys
+from melisma.kernels import ready
+from melisma.noise import counter_normal
+ready.force()
+counter_normal(0, 0, 1000, 1)
+print("numba" in sys.modules)
+counter_normal(0, 0, 9_000_000, 1)
+print("numba" in sys.modules)
+"""

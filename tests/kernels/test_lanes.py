@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("numba")
 
 from melisma.kernels import fft_numba
+from melisma.kernels.grid import Grid, Signal, Transform
 from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
@@ -54,13 +56,10 @@ def test_functions_are_those_of_numpy() -> None:
 
 
 @compiled
-def _spectrum(x, re, im, tables, out):  # type: ignore[no-untyped-def]
+def _spectrum(x, window, re, im, tables, out):  # type: ignore[no-untyped-def]
     twiddles, position, turn = tables
     half = re.shape[0]
-    for n in range(half):
-        store(re, n, load(x, 2 * n))
-        store(im, n, load(x, 2 * n + 1))
-    fft_numba.forward(re, im, twiddles)
+    fft_numba.forward_of(x, 0, window, re, im, twiddles)
     low, high = fft_numba.ends(re, im, position)
     store(out[0], 0, low)
     store(out[0], half, high)
@@ -80,10 +79,23 @@ def _spectrum(x, re, im, tables, out):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("n", [16, 32, 64, 256, 512, 2048])
 def test_spectra_are_those_of_numpy_and_come_back(n: int) -> None:
-    given = np.random.default_rng(n).standard_normal((n, 16)).astype(np.float32)
+    rng = np.random.default_rng(n)
+    given, window = rng.standard_normal((n, 16)).astype(np.float32), rng.uniform(0.5, 1.0, n).astype(np.float32)
     x, work, out = given.copy(), np.zeros((2, n // 2, 16), np.float32), np.zeros((2, n // 2 + 1, 16), np.float32)
     tables: Any = tuple(fft_numba.tables(n))
-    _spectrum(x, *work, tables, out)
-    expected = np.fft.rfft(given.astype(np.float64), axis=0)
+    _spectrum(x, window, *work, tables, out)
+    windowed = given * window[:, None]
+    expected = np.fft.rfft(windowed.astype(np.float64), axis=0)
     assert np.abs(out[0] + 1j * out[1] - expected).max() < 1e-6 * n**0.5 * 4
-    np.testing.assert_allclose(x / (n // 2), given, atol=2e-6)
+    np.testing.assert_allclose(x / (n // 2), windowed, atol=2e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 40, 131])
+def test_signals_come_out_of_their_lanes_as_they_went_in(frames: int) -> None:
+    transform = Transform(24, np.ones(96, np.float32), 36, reflected=False)
+    signal = Signal(transform, Grid(frames, transform.shared_hops))
+    audio = torch.arange(1.0, frames * 24 + 1)
+    signal.fill(audio)
+    assert signal.samples[36, 0] == 1.0
+    assert not signal.samples[:36, 0].any()
+    torch.testing.assert_close(signal.audio(), audio, rtol=0, atol=0)

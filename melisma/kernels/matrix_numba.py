@@ -1,0 +1,184 @@
+"""Matrix products of a few hundred rows with weights that were packed beforehand, in tiles that stay in registers.
+
+A tile is up to twelve rows of two lanes. A panel of weights, two lanes wide and a few hundred deep, stays in the
+nearest cache while all tiles of a worker go past it, and the next one is fetched meanwhile. Every sum goes over its
+products in their order, whatever the number of rows, so that a row is the same in any piece.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from melisma.kernels import LANES
+from melisma.kernels.lanes_numba import VECTOR, inner, spread
+
+WIDE = 2 * LANES  # columns of a panel
+DEEP = 256  # rows of a panel
+_TALL = 12  # rows of a tile
+
+
+def packed(weights: Tensor) -> np.ndarray:
+    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * 2, 16)``."""
+    filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % WIDE))
+    return filled.unflatten(1, (-1, WIDE)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
+
+
+def _tile(height: int) -> Any:
+    """The product of so many rows with a panel, added to what stands in ``begin``; ``depth`` is at least 1.
+
+    ``begin`` and ``out`` are ``(array, place of the first number, numbers between rows)``.
+    """
+
+    @intrinsic
+    def tile(typing: Any, x: Any, at: Any, step: Any, weights: Any, row: Any, depth: Any, begin: Any, out: Any) -> Any:
+        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, at, step, weights, row, depth, begin, out = args
+            number = ir.IntType(64)
+
+            def data(kind: Any, value: Any) -> Any:
+                return context.make_array(kind)(context, builder, value).data
+
+            source, panel = data(sig.args[0], x), builder.gep(data(sig.args[3], weights), [_times(builder, row, LANES)])
+            rows = [builder.gep(source, [builder.add(at, _times(builder, step, r))]) for r in range(height)]
+
+            def targets(kind: Any, value: Any) -> list[Any]:
+                values, start, stride = cgutils.unpack_tuple(builder, value)
+                memory = data(kind.types[0], values)
+                places = [builder.add(start, _times(builder, stride, r)) for r in range(height)]
+                both = [builder.add(place, ir.Constant(number, half * LANES)) for place in places for half in (0, 1)]
+                return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in both]
+
+            begins = [builder.load(place, align=4) for place in targets(sig.args[6], begin)]
+            before = builder.block
+            body, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
+            builder.branch(body)
+            builder.position_at_end(body)
+            k = builder.phi(number)
+            sums = [builder.phi(VECTOR) for _ in begins]
+            here = builder.gep(panel, [_times(builder, k, WIDE)])
+            halves = [builder.gep(here, [ir.Constant(number, half * LANES)]) for half in (0, 1)]
+            columns = [builder.load(builder.bitcast(half, VECTOR.as_pointer()), align=4) for half in halves]
+            new = []
+            for r, values in enumerate(rows):
+                value = spread(builder, builder.load(builder.gep(values, [k])))
+                for half in (0, 1):
+                    product = builder.fmul(value, columns[half], flags=("contract",))
+                    new.append(builder.fadd(sums[2 * r + half], product, flags=("contract",)))
+            following = builder.add(k, ir.Constant(number, 1))
+            builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+            k.add_incoming(ir.Constant(number, 0), before)
+            k.add_incoming(following, body)
+            for old, later in zip(sums, new, strict=True):
+                old.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), before)
+                old.add_incoming(later, body)
+            builder.position_at_end(after)
+            for place, start, total in zip(targets(sig.args[7], out), begins, new, strict=True):
+                builder.store(builder.fadd(start, total, flags=("contract",)), place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, types.intp, weights, types.intp, types.intp, begin, out), lowered
+
+    return tile
+
+
+def _times(builder: Any, value: Any, factor: int) -> Any:
+    return builder.mul(value, ir.Constant(value.type, factor))
+
+
+_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in range(1, _TALL + 1))
+
+
+@inner
+def _any_tile(height, x, at, step, weights, row, depth, begin, out):  # type: ignore[no-untyped-def]
+    if height == 12:
+        _12(x, at, step, weights, row, depth, begin, out)
+    elif height == 11:
+        _11(x, at, step, weights, row, depth, begin, out)
+    elif height == 10:
+        _10(x, at, step, weights, row, depth, begin, out)
+    elif height == 9:
+        _9(x, at, step, weights, row, depth, begin, out)
+    elif height == 8:
+        _8(x, at, step, weights, row, depth, begin, out)
+    elif height == 7:
+        _7(x, at, step, weights, row, depth, begin, out)
+    elif height == 6:
+        _6(x, at, step, weights, row, depth, begin, out)
+    elif height == 5:
+        _5(x, at, step, weights, row, depth, begin, out)
+    elif height == 4:
+        _4(x, at, step, weights, row, depth, begin, out)
+    elif height == 3:
+        _3(x, at, step, weights, row, depth, begin, out)
+    elif height == 2:
+        _2(x, at, step, weights, row, depth, begin, out)
+    else:
+        _1(x, at, step, weights, row, depth, begin, out)
+
+
+@intrinsic
+def _fetch(typing: Any, array: Any, row: Any) -> Any:
+    """Ask for a row of lanes, to be in the second cache soon."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [_times(builder, args[1], LANES)]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(hint, [place, ir.Constant(word, 0), ir.Constant(word, 2), ir.Constant(word, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), lowered
+
+
+@inner
+def part_of_product(x, rows, weights, span, begin, out, panels):  # type: ignore[no-untyped-def]
+    """``out = begin + x @ weights`` for some rows, over a part of the depth.
+
+    Args:
+        x: ``(array, place of the first number, numbers between rows)``, and so are ``begin`` and ``out``; arrays are
+            float32 of any shape, and where ``begin`` has nothing between rows all rows begin with the same.
+        rows: how many.
+        weights: ``(from :func:`packed`, their depth, the first panel that is meant)``.
+        span: ``(first, deep)``: which part of the depth, at most :data:`DEEP`.
+        begin: see ``x``.
+        out: see ``x``; it may be ``begin``.
+        panels: how many are meant.
+    """
+    values, at, step = x
+    packed_weights, depth, first_panel = weights
+    first, deep = span
+    begins, begin_at, begin_step = begin
+    target, out_at, out_step = out
+    tiles = (rows + _TALL - 1) // _TALL
+    fetched = (2 * deep + tiles - 1) // tiles
+    for panel in range(panels):
+        row, column = ((first_panel + panel) * depth + first) * 2, panel * WIDE
+        following = row + 2 * depth if panel + 1 < panels else row
+        for tile in range(tiles):
+            for i in range(tile * fetched, (tile + 1) * fetched):
+                _fetch(packed_weights, following + min(i, 2 * deep - 1))
+            start = rows * tile // tiles
+            height = rows * (tile + 1) // tiles - start
+            source, place = at + start * step, out_at + start * out_step + column
+            before = (begins, begin_at + start * begin_step + column, begin_step)
+            _any_tile(height, values, source, step, packed_weights, row, deep, before, (target, place, out_step))
+
+
+@inner
+def product(x, rows, weights, begin, out, panels):  # type: ignore[no-untyped-def]
+    """:func:`part_of_product` over the whole depth."""
+    values, at, step = x
+    for k in range(0, weights[1], DEEP):
+        span = (k, min(DEEP, weights[1] - k))
+        if k == 0:
+            part_of_product(x, rows, weights, span, begin, out, panels)
+        else:
+            part_of_product((values, at + k, step), rows, weights, span, out, out, panels)
