@@ -133,7 +133,7 @@ class Spectral(Analytic):
 
     def _believe(self, proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
         """Correct both masks by a share of what was missed in every band: nothing to twice as much."""
-        if self._fast(missed):
+        if all(self._fast(values) for values in (missed, belief, proposal.pulse_log, proposal.noise_log)):
             return fast_belief(self.config, proposal, missed, belief)
         pulse, noise = (
             spread_to_bins(2.0 * torch.sigmoid(share) * missed, self.mel, self.config.n_fft)

@@ -208,6 +208,8 @@ def _averaging(bands: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def coarse(values: Tensor) -> Tensor:
     """``(batch, frames, bands)`` without what changes from band to band: an envelope, as wide as a few harmonics."""
+    if torch.is_autocast_enabled(values.device.type):  # a product would be rounded, and what is left is a difference
+        return _smooth(values, GATE_SMOOTHING_BANDS)
     return values @ _averaging(values.shape[-1], values.device, values.dtype)
 
 
