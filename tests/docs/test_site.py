@@ -73,5 +73,8 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
         client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
         asyncio.run(client.async_execute())
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert any("moved by 4.0" in output.get("text", "") for output in shown)
+    said = "\n".join(output.get("text", "") for output in shown)
+    moved = re.search(r"moved by (\S+) semitones", said)
+    assert moved is not None
+    assert float(moved[1]) == pytest.approx(4.0, abs=0.03)
     assert sum("audio" in str(output.get("data", {})) for output in shown) == 4
