@@ -90,6 +90,10 @@ def test_gradients_are_finite_in_silence_and_point_away_from_the_buzz() -> None:
     assert level.grad < 0  # more noise is better
 
 
-def test_a_low_sample_rate_is_refused() -> None:
-    with pytest.raises(MelismaError, match="up to 16000 Hz, and the sample rate is 24000; leave it out"):
-        harmonicity_loss(torch.zeros(1, 4096), torch.zeros(1, 4096), torch.zeros(1, 8), BAND, 24000)
+def test_a_lower_sample_rate_is_judged_as_far_as_it_goes() -> None:
+    f0_hz = torch.full((1, 32), 150.0)
+    noise = counter_normal(1, 0, 32 * 256, 1).T
+    assert coherence(noise, f0_hz, 24000).shape == (1, 4, 32)
+    assert harmonicity_loss(noise, noise, f0_hz, BAND, 24000) == 0
+    with pytest.raises(MelismaError, match="from 2000 Hz on, and the sample rate is 6000 Hz; leave it out"):
+        harmonicity_loss(noise, noise, f0_hz, BAND, 6000)

@@ -59,13 +59,12 @@ def _fused(audio: Tensor, mel: MelContract) -> bool:
 def gain_weights(mel: MelContract, like: Tensor) -> Tensor:
     """How the steps of the bands become log gains of the bins, ``(n_mels, n_fft // 2 + 1)``.
 
-    Below the first band nothing is changed, and on its lower slope as much as it hears: no band would say when it is
-    enough, a rumble would grow from round to round, and what is rounded in it most of all.
+    Below the first band nothing is changed: no band would say when it is enough, a rumble would grow from round to
+    round, and what is rounded in it most of all.
     """
     weights = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
-    filters = mel_filterbank(mel)
-    first = filters[filters.any(axis=1).argmax()]
-    return weights * torch.from_numpy(np.maximum.accumulate(first / first.max())).to(weights)
+    heard = np.maximum.accumulate(mel_filterbank(mel).any(axis=0))
+    return weights * torch.from_numpy(heard).to(weights)
 
 
 @lru_cache(maxsize=16)

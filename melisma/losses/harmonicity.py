@@ -43,30 +43,32 @@ def coherence(audio: Tensor, f0_hz: Tensor, sample_rate: int) -> Tensor:
     Args:
         audio: ``(batch, frames * hop)``.
         f0_hz: ``(batch, frames)`` in Hz, above 0 everywhere; frame ``t`` at ``(t + 1/2) * hop``.
-        sample_rate: Hz, at least twice the highest edge.
+        sample_rate: Hz.
 
     Returns:
-        ``(batch, bands, frames)`` in [0, 1]: the share of the power that is harmonic.
+        ``(batch, bands, frames)`` in [0, 1]: the share of the power that is harmonic, of the bands that the sample rate
+        holds.
     """
+    bands = bands_of(sample_rate)
     frames, samples = f0_hz.shape[-1], audio.shape[-1]
-    widest = max(high - low for low, high in BANDS_HZ)
+    widest = max(high - low for low, high in bands)
     a_frame = math.ceil(OVERSAMPLING * widest * samples / sample_rate / frames)
     count, seconds = frames * a_frame, samples / sample_rate
-    base = _base_bands(audio, sample_rate, count)
+    base = _base_bands(audio, bands, sample_rate, count)
     cycles = torch.cumsum(_read_f0(f0_hz, count) * (seconds / count), dim=-1)
     place = _inverse(cycles, cycles + 1.0)  # in points
     index = place.floor().clamp(0, count - 2)
     share = (place - index).clamp(0.0, 1.0).to(audio.dtype).unsqueeze(1)
-    at = index.long().unsqueeze(1).expand(-1, len(BANDS_HZ), -1)
+    at = index.long().unsqueeze(1).expand(-1, len(bands), -1)
     moved = base.gather(2, at) * (1.0 - share) + base.gather(2, at + 1) * share
-    middle = torch.tensor([[0.5 * sum(edges)] for edges in BANDS_HZ], dtype=torch.float64, device=audio.device)
+    middle = torch.tensor([[0.5 * sum(edges)] for edges in bands], dtype=torch.float64, device=audio.device)
     ahead = (place - torch.arange(count, device=audio.device)).unsqueeze(1) * (seconds / count)
     turn = (2.0 * math.pi * torch.remainder(middle * ahead, 1.0)).to(audio.dtype)
     product = base.conj() * moved * torch.polar(torch.ones_like(turn), turn)
     rows = torch.stack([product.real, product.imag, _power(base), _power(moved)], dim=1).flatten(0, 2)
     width = 2 * round(0.5 * WINDOW_S / seconds * frames) + 1
     means = F.avg_pool1d(F.avg_pool1d(rows.unsqueeze(1), a_frame), width, stride=1, padding=width // 2)
-    real, imaginary, here, there = means.reshape(len(audio), 4, len(BANDS_HZ), frames).unbind(1)
+    real, imaginary, here, there = means.reshape(len(audio), 4, len(bands), frames).unbind(1)
     alike = real.square() + imaginary.square() + _SILENCE**2
     floor = 1e-6 * here.mean(dim=-1, keepdim=True) + _SILENCE
     return (alike / ((here + floor) * (there + floor))).sqrt().clamp(max=1.0)
@@ -86,14 +88,9 @@ def harmonicity_loss(generated: Tensor, reference: Tensor, f0_hz: Tensor, band_h
         a scalar; 0 for a batch without a steady voice.
 
     Raises:
-        MelismaError: the sample rate is too low for the bands.
+        MelismaError: the sample rate holds none of the bands.
     """
-    if BANDS_HZ[-1][1] > sample_rate / 2:
-        raise MelismaError(
-            f"the loss harmonicity judges bands up to {BANDS_HZ[-1][1]:.0f} Hz, and the sample rate is {sample_rate}; "
-            "leave it out"
-        )
-    low, high = torch.tensor(BANDS_HZ, device=f0_hz.device).unsqueeze(-1).unbind(1)
+    low, high = torch.tensor(bands_of(sample_rate), device=f0_hz.device).unsqueeze(-1).unbind(1)
     resolved = f0_hz.unsqueeze(1) < (high - low) / HARMONICS_A_BAND
     judged = _steady(f0_hz).unsqueeze(1) & resolved & (band_hz.reshape(-1, 1, 1) >= high)
     filled = _filled(f0_hz)
@@ -103,12 +100,27 @@ def harmonicity_loss(generated: Tensor, reference: Tensor, f0_hz: Tensor, band_h
     return ((ours - theirs).abs() * judged).sum() / judged.sum().clamp(min=1)
 
 
-def _base_bands(audio: Tensor, sample_rate: int, count: int) -> Tensor:
+def bands_of(sample_rate: int) -> tuple[tuple[float, float], ...]:
+    """Those of ``BANDS_HZ`` that a sample rate holds.
+
+    Raises:
+        MelismaError: none.
+    """
+    held = tuple(edges for edges in BANDS_HZ if edges[1] <= sample_rate / 2)
+    if not held:
+        raise MelismaError(
+            f"the loss harmonicity judges bands from {BANDS_HZ[0][0]:.0f} Hz on, and the sample rate is {sample_rate} "
+            "Hz; leave it out"
+        )
+    return held
+
+
+def _base_bands(audio: Tensor, bands: tuple[tuple[float, float], ...], sample_rate: int, count: int) -> Tensor:
     """Analytic signals of the bands, their middles moved to 0 Hz: complex ``(batch, bands, count)``."""
     spectrum, samples = torch.fft.rfft(audio), audio.shape[-1]
     hz = torch.arange(spectrum.shape[-1], device=audio.device, dtype=audio.dtype) * (sample_rate / samples)
     placed = []
-    for low, high in BANDS_HZ:
+    for low, high in bands:
         first, middle, last = (round(edge * samples / sample_rate) for edge in (low, 0.5 * (low + high), high))
         inside = torch.minimum(hz - low, high - hz)[first:last] / (EDGE_SHARE * (high - low))
         kept = spectrum[:, first:last] * torch.sin(0.5 * math.pi * inside.clamp(0.0, 1.0)).square()
