@@ -150,9 +150,10 @@ def check(session: Any, graph: ExportGraph, report: Callable[[float], None] = la
             raise MelismaError(f"the graph gives {audio.shape} where torch gives {wanted.shape}, at {case.name}")
         apart = difference(audio, wanted)
         if not apart <= TOLERANCE:
+            cure = "; with fewer --projections it is less" if _projects(graph) else ""
             raise MelismaError(
                 f"the graph differs from torch by {apart:.1e} of the output's standard deviation at {case.name}; "
-                f"{TOLERANCE:g} is allowed, so nothing was written"
+                f"{TOLERANCE:g} is allowed, so nothing was written{cure}"
             )
         worst = max(worst, apart)
         report((number + 1) / len(everything))
@@ -161,3 +162,8 @@ def check(session: Any, graph: ExportGraph, report: Callable[[float], None] = la
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _projects(graph: ExportGraph) -> bool:
+    rounds = graph.options.projections
+    return bool(getattr(graph.generator, "default_projections", 0) if rounds is None else rounds)
