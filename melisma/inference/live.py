@@ -25,11 +25,9 @@ from melisma.inference.resynthesis import Settings, check_settings, required_mel
 if TYPE_CHECKING:
     from melisma.inference.vocoder import Vocoder
 
-
 _LONG_SECONDS = 0.25  # of a model's own latency
-_SWITCH_SECONDS = (
-    0.0005  # after which a thread that computes in Python lets another one go on; Python's own is ten times that
-)
+# After so long a thread that computes in Python lets another one go on; Python's own is ten times that.
+_SWITCH_SECONDS = 0.0005
 
 Result = TypeVar("Result")
 Frames = tuple[Tensor, np.ndarray]

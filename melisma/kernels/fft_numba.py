@@ -82,31 +82,13 @@ def _forward_pass(re, im, start, stop, span, twiddles, first):  # type: ignore[n
 
 
 @inner
-def _forward_fours(re, im, start, stop):  # type: ignore[no-untyped-def]
-    """The pass of span 4, whose angles are all zero."""
+def _fours(re, im, start, stop):  # type: ignore[no-untyped-def]
+    """The pass of span 4, whose angles are all zero; with real and imaginary parts exchanged it is its inverse."""
     for a in range(start, stop, 4):
         ar, ai, cr, ci = load(re, a), load(im, a), load(re, a + 2), load(im, a + 2)
         br, bi, dr, di = load(re, a + 1), load(im, a + 1), load(re, a + 3), load(im, a + 3)
         sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
         ur, ui, vr, vi = br + dr, bi + di, bi - di, dr - br
-        store(re, a, sr + ur)
-        store(im, a, si + ui)
-        store(re, a + 1, tr + vr)
-        store(im, a + 1, ti + vi)
-        store(re, a + 2, sr - ur)
-        store(im, a + 2, si - ui)
-        store(re, a + 3, tr - vr)
-        store(im, a + 3, ti - vi)
-
-
-@inner
-def _inverse_fours(re, im, start, stop):  # type: ignore[no-untyped-def]
-    """The pass of span 4 of the inverse."""
-    for a in range(start, stop, 4):
-        ar, ai, cr, ci = load(re, a), load(im, a), load(re, a + 2), load(im, a + 2)
-        br, bi, dr, di = load(re, a + 1), load(im, a + 1), load(re, a + 3), load(im, a + 3)
-        sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
-        ur, ui, vr, vi = br + dr, bi + di, di - bi, br - dr
         store(re, a, sr + ur)
         store(im, a, si + ui)
         store(re, a + 1, tr + vr)
@@ -163,7 +145,7 @@ def _forward_rest(re, im, twiddles, span, first, start, stop):  # type: ignore[n
         first += span // 4
         span //= 4
     if span == 4:
-        _forward_fours(re, im, start, stop)
+        _fours(re, im, start, stop)
     else:
         _pairs(re, im, start, stop)
 
@@ -176,7 +158,7 @@ def _inverse_up_to(re, im, twiddles, widest, first, start, stop):  # type: ignor
         first += span // 4
         span //= 4
     if span == 4:
-        _inverse_fours(re, im, start, stop)
+        _fours(im, re, start, stop)
     else:
         _pairs(re, im, start, stop)
     while span < widest:
