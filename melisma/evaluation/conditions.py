@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +41,8 @@ BLUR_BINS, BLUR_FRAMES = 2.0, 2.0
 JUDGED_HZ = (50.0, 1900.0)
 SPEED_THREADS, SPEED_RUNS, SPEED_SECONDS = 2, 5, 8.0
 
+# PESQ of a clip moves by a tenth and more with the noise that happens to be drawn.
+SEEDS = (0, 1, 2)
 # A line counts where the recording has none that is as strong to within this.
 OWN_LINE_DB = 3.0
 EDGE_FRAMES = 2
@@ -66,11 +68,28 @@ class Condition:
         make: what is to be judged, ``(samples,)``; None where there is nothing (a published clip that is missing).
         judge: the figures.
         copies: whether the result ought to be the recording itself; such results are worth hearing beside it.
+        seeded: whether ``make`` takes a ``seed``; then the figures are means over ``SEEDS``.
     """
 
-    make: Callable[[Prepared], np.ndarray | None]
+    make: Callable[..., np.ndarray | None]
     judge: Callable[[Prepared, np.ndarray], Measured]
     copies: bool = False
+    seeded: bool = False
+
+    def results(self, item: Prepared) -> list[np.ndarray]:
+        """One result, or one of every seed; none where there is nothing to judge."""
+        made = [self.make(item, seed=seed) for seed in SEEDS] if self.seeded else [self.make(item)]
+        return [audio for audio in made if audio is not None]
+
+    def judged(self, item: Prepared, results: Sequence[np.ndarray]) -> Measured:
+        """The figures of the results, each the mean over those that have it."""
+        found = [self.judge(item, audio) for audio in results]
+        return {name: _mean([values[name] for values in found if name in values]) for name in found[0]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN where one of them is: a result that is not finite must show."""
+    return float(np.mean(values))
 
 
 def prepare(clip: EvaluationClip, mel: MelContract, f0_hz: np.ndarray | None = None) -> Prepared:
@@ -122,15 +141,15 @@ def judge_octaves(item: Prepared, generated: np.ndarray) -> dict[str, Measured]:
     return by_octave(item.clip.audio, generated, mel, item.f0_hz, found)
 
 
-def copy(model: Any, item: Prepared, projections: int | None = None) -> np.ndarray:
+def copy(model: Any, item: Prepared, projections: int | None = None, seed: int = 0) -> np.ndarray:
     """Copy synthesis from the exact mel."""
-    return np.asarray(model.synthesize(item.features, item.f0_hz, projections=projections))
+    return np.asarray(model.synthesize(item.features, item.f0_hz, projections=projections, seed=seed))
 
 
-def blurred(model: Any, item: Prepared, projections: int | None) -> np.ndarray:
+def blurred(model: Any, item: Prepared, projections: int | None, seed: int = 0) -> np.ndarray:
     """Copy synthesis from a mel blurred as acoustic models blur it."""
     features = blur(item.features, BLUR_BINS, BLUR_FRAMES)
-    return np.asarray(model.synthesize(features, item.f0_hz, projections=projections))
+    return np.asarray(model.synthesize(features, item.f0_hz, projections=projections, seed=seed))
 
 
 def shifted(model: Any, item: Prepared, semitones: float) -> np.ndarray:
@@ -153,11 +172,11 @@ def judge_shift(item: Prepared, generated: np.ndarray, semitones: float) -> Meas
     return {"f0_cents": cents, "vuv_f1": f1, "formants": formants, "dc_db": dc_db(generated)}
 
 
-def there_and_back(model: Any, item: Prepared) -> np.ndarray:
+def there_and_back(model: Any, item: Prepared, seed: int = 0) -> np.ndarray:
     """A shift up and the shift of the result back down, F0 estimated anew each time."""
     clip = item.clip
-    there = model.resynthesize(clip.audio, clip.sample_rate, shift_semitones=BACK_SEMITONES)
-    return np.asarray(model.resynthesize(there, clip.sample_rate, shift_semitones=-BACK_SEMITONES))
+    there = model.resynthesize(clip.audio, clip.sample_rate, shift_semitones=BACK_SEMITONES, seed=seed)
+    return np.asarray(model.resynthesize(there, clip.sample_rate, shift_semitones=-BACK_SEMITONES, seed=seed))
 
 
 def judge_pesq(item: Prepared, generated: np.ndarray) -> Measured:
@@ -203,9 +222,10 @@ def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Condition]:
         rounds[", projections off"] = 0
     for suffix, projections in rounds.items():
         if "copy" in parts:
-            table["copy" + suffix] = Condition(partial(copy, model, projections=projections), judge, copies=True)
+            table["copy" + suffix] = Condition(partial(copy, model, projections=projections), judge, True, True)
         if "blur" in parts:
-            table["blurred mel" + suffix] = Condition(partial(blurred, model, projections=projections), judge_copy)
+            make = partial(blurred, model, projections=projections)
+            table["blurred mel" + suffix] = Condition(make, judge_copy, seeded=True)
     if "shift" in parts:
         for semitones in SHIFTS_SEMITONES:
             table[f"{semitones:+d} semitones"] = shift_condition(model, semitones)
@@ -213,7 +233,7 @@ def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Condition]:
         for cents in DETUNINGS_CENTS:
             table[f"{cents:+d} cents"] = shift_condition(model, cents / 100.0)
     if "back" in parts:
-        table[f"+{BACK_SEMITONES} and back"] = Condition(partial(there_and_back, model), judge_pesq)
+        table[f"+{BACK_SEMITONES} and back"] = Condition(partial(there_and_back, model), judge_pesq, seeded=True)
     return table
 
 

@@ -124,12 +124,13 @@ def _rows(
     item: Prepared, system: str, condition: str, asked: Condition, octaves: bool, listener: Listener | None
 ) -> Iterator[Row]:
     clip = item.clip
-    audio = asked.make(item)
-    if audio is None:
+    results = asked.results(item)
+    if not results:
         return
+    audio = results[0]
     if asked.copies and listener is not None:
         listener(item, system, condition, audio)
-    values = asked.judge(item, audio)
+    values = asked.judged(item, results)
     yield Row(system, condition, clip.name, clip.kind, values)
     if not (octaves and asked.copies):
         return

@@ -47,7 +47,7 @@ class Copyist:
         self.known = [(log_mel(audio, OPENVPI_44K)[0].numpy(), audio) for audio in known]
         self.otherwise = otherwise
 
-    def synthesize(self, features: np.ndarray, f0_hz: np.ndarray, projections: int | None = None) -> np.ndarray:
+    def synthesize(self, features: np.ndarray, f0_hz: np.ndarray, **wishes: object) -> np.ndarray:
         for mel, audio in self.known:
             if mel.shape == features.shape and np.allclose(mel, features):
                 return audio

@@ -13,7 +13,7 @@ from melisma.data.manifest import read_list
 from melisma.data.singer import Note, sing
 from melisma.errors import MelismaError
 from melisma.evaluation.clips import EvaluationClip, join, load_clips
-from melisma.evaluation.conditions import blur, conditions
+from melisma.evaluation.conditions import blur, conditions, prepare
 from melisma.evaluation.evaluate import evaluate
 from melisma.evaluation.report import Report, Row
 
@@ -30,7 +30,7 @@ class Parrot:
         self.audio = audio
         self.generator = SimpleNamespace(default_projections=default_projections)
 
-    def synthesize(self, features: np.ndarray, f0_hz: np.ndarray, projections: int | None = None) -> np.ndarray:
+    def synthesize(self, features: np.ndarray, f0_hz: np.ndarray, **wishes: object) -> np.ndarray:
         return self.audio[: features.shape[1] * 512]
 
     def resynthesize(self, audio: np.ndarray, sample_rate: int, **wishes: object) -> np.ndarray:
@@ -51,6 +51,25 @@ def test_a_perfect_copy_scores_perfectly_and_a_wrong_pitch_does_not(song: np.nda
     assert medians["parrot", "copy, projections off"]["log_mel"] < 0.01
     assert medians["parrot", "+4 semitones"]["f0_cents"] == pytest.approx(400.0, abs=1.0)
     assert medians["parrot", "+4 and back"]["pesq"] > 4.5
+
+
+def test_figures_of_a_copy_are_means_over_three_draws_of_the_noise(song: np.ndarray) -> None:
+    clip, parrot = EvaluationClip("song", "singing", song, RATE, RATE / 2), Parrot(song, None)
+    worse = song + 0.02 * np.random.default_rng(0).standard_normal(len(song)).astype(np.float32)
+    copied = conditions(parrot, ("copy",))["copy"]
+    item = prepare(clip, OPENVPI_44K)
+    plain, noisy = (copied.judge(item, audio)["log_mel"] for audio in (song, worse))
+    seen: list[object] = []
+
+    def synthesize(features: np.ndarray, f0_hz: np.ndarray, **wishes: object) -> np.ndarray:
+        seen.append(wishes["seed"])
+        return worse if wishes["seed"] == 1 else song
+
+    parrot.synthesize = synthesize  # type: ignore[method-assign]
+    assert copied.judged(item, [song])["log_mel"] == plain
+    (row,) = evaluate(parrot, [clip], "parrot", ("copy",)).rows
+    assert row.values["log_mel"] == pytest.approx((2 * plain + noisy) / 3)
+    assert seen == [0, 1, 2]
 
 
 def test_projections_are_asked_only_of_a_model_that_has_them(song: np.ndarray) -> None:
