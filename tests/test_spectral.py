@@ -111,7 +111,7 @@ def test_the_seed_decides(model: Analytic) -> None:
 
 @pytest.mark.parametrize("projections", [0, 2])
 def test_exported_is_eager_at_other_lengths(projections: int) -> None:
-    model = small_spectral(projections=projections)
+    model = small_spectral(projections=projections, low_rounds=8)
     features, f0_hz = song(40)
     draws = model.randomness(f0_hz, 0, 0, 40)
 

@@ -19,7 +19,7 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "analytic": AnalyticConfig(OPENVPI_44K, projections=1),
     "spectral": SpectralConfig(OPENVPI_44K, channels=32, blocks=3, projections=1),
     "one subframe": SpectralConfig(SMALL, n_fft=1024, subframes=1, channels=32, blocks=2, projections=0),
-    "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=64, blocks=1, projections=2),
+    "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=64, blocks=1, projections=2, low_rounds=8),
     "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
 }

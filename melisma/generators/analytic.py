@@ -54,8 +54,8 @@ class AnalyticConfig:
     mel: MelContract
     n_fft: int = 1024
     subframes: int = 2
-    projections: int = 4
-    low_rounds: int = 8
+    projections: int = 3
+    low_rounds: int = 16
     causal: bool = False
 
     def __post_init__(self) -> None:

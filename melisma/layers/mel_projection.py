@@ -27,7 +27,7 @@ MOMENTUM = 0.7
 # The low band reaches at least this far; its last bins belong to no band that it projects.
 LOW_BAND_HZ = 2500.0
 LOW_BAND_TAPER_BINS = 6
-LOW_BAND_MOMENTUM = 0.9
+LOW_BAND_MOMENTUM = 0.95
 # Many rounds make much of little: with steps of 1.5 nepers they amplify a difference a thousandfold where a sound
 # begins or ends, so that no two ways of rounding agree. With these it is tens, and the mel is met as well.
 LOW_BAND_STEP = 0.5

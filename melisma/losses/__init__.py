@@ -18,6 +18,7 @@ from melisma.losses.adversarial import (
     least_squares_parts,
 )
 from melisma.losses.harmonicity import harmonicity_loss
+from melisma.losses.loudness import loudness_loss
 from melisma.losses.mel import contract_mel_loss, mel_loss, multi_scale_mel_loss
 from melisma.losses.spectral import complex_stft_loss, energy_distance, mr_stft_loss, spectral_distance
 
@@ -38,6 +39,7 @@ LOSSES: dict[str, Loss] = {
     "multi-scale-mel": multi_scale_mel_loss,
     "mr-stft": mr_stft_loss,
     "harmonicity": harmonicity_loss,
+    "loudness": loudness_loss,
     "complex-stft": complex_stft_loss,
     "spectral": spectral_distance,
     "spectral-energy": energy_distance,
@@ -57,6 +59,7 @@ __all__ = [
     "hinge_discriminator_loss",
     "hinge_generator_loss",
     "least_squares_parts",
+    "loudness_loss",
     "mel_loss",
     "mr_stft_loss",
     "multi_scale_mel_loss",

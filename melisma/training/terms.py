@@ -22,6 +22,7 @@ from melisma.losses import (
     energy_distance,
     feature_matching_loss,
     harmonicity_loss,
+    loudness_loss,
     mel_loss,
     mr_stft_loss,
     multi_scale_mel_loss,
@@ -118,6 +119,10 @@ def _harmonicity(audio: Tensor, again: Tensor | None, batch: Batch, context: Con
     return harmonicity_loss(audio, batch.reference, batch.f0_hz, batch.band_hz, context.sample_rate)
 
 
+def _loudness(audio: Tensor, again: Tensor | None, batch: Batch, context: Context) -> Tensor:
+    return loudness_loss(audio, batch.reference, context.sample_rate)
+
+
 TERMS: dict[str, Term] = {
     "mel": lambda audio, again, batch, context: mel_loss(audio, batch.reference, context.full_mel),
     "multi-scale-mel": lambda audio, again, batch, context: multi_scale_mel_loss(
@@ -130,6 +135,7 @@ TERMS: dict[str, Term] = {
     "input-mel": _input_mel,
     "contract-mel": _contract_mel,
     "harmonicity": _harmonicity,
+    "loudness": _loudness,
 }
 
 
