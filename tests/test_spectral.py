@@ -11,6 +11,7 @@ from melisma.audio.stft import spectra
 from melisma.errors import MelismaError
 from melisma.generators.analytic import Analytic, AnalyticConfig, analytic
 from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.layers.framing import Hold
 from melisma.layers.mel_projection import mel_of
 from melisma.layers.pitch_gate import pitch_gate
 from melisma.layers.streaming import WHOLE
@@ -33,6 +34,7 @@ MODELS = {
     "spectral": small_spectral,
     "one subframe": lambda: small_spectral(subframes=1, n_fft=512),
     "no draft": lambda: small_spectral(draft=False),
+    "held": lambda: small_spectral(hold_frames=4),
 }
 
 
@@ -85,6 +87,27 @@ def test_pieces_are_the_whole(model: Analytic) -> None:
             assert (inner - whole[start * hop : stop * hop]).abs().max() < 1e-4 * whole.std()
 
 
+def test_notes_are_held_at_the_pitch_of_the_nearer_one() -> None:
+    curve = torch.tensor([[0, 0, 0, 0, 100.0, 110.0, 0, 0, 0, 0, 0, 200.0, 0, 0, 0, 0]])
+    expected = [0, 0, 100, 100, 100, 110, 110, 110, 0, 200, 200, 200, 200, 200, 0, 0]
+    assert Hold(2)(curve)[0].tolist() == expected
+    assert Hold(3)(curve)[0, 6:11].tolist() == [110, 110, 110, 200, 200]
+    assert torch.equal(Hold(0)(curve), curve)
+
+
+@pytest.mark.parametrize("start", [0, 3, 21, 23, 30, 33, 40, 59])
+def test_pieces_that_begin_beside_a_note_keep_the_phase(start: int) -> None:
+    model = small_spectral(hold_frames=5)
+    f0_hz = torch.full((1, 100), 210.0)
+    for first, stop in ((0, 4), (20, 22), (30, 50), (56, 59), (90, 100)):
+        f0_hz[:, first:stop] = 0.0
+    hop, first = model.hop_length, start + 6  # beside what a piece does not know, and a ramp of one frame
+    phase = model.randomness(f0_hz, 0, start, 100 - start).initial_phase
+    whole = model.excite(f0_hz, model.randomness(f0_hz, 0, 0, 100).initial_phase).train[0, first * hop :]
+    piece = model.excite(f0_hz[:, start:], phase).train[0, (first - start) * hop :]
+    assert (piece - whole).abs().max() < 1e-4 * whole.std()
+
+
 @pytest.mark.parametrize("subframes", [1, 2, 4])
 def test_nothing_repeats_with_the_frame(subframes: int) -> None:
     """A held sound has masks that hold: what alternates from subframe to subframe buzzes at the frame rate."""
@@ -111,7 +134,7 @@ def test_the_seed_decides(model: Analytic) -> None:
 
 @pytest.mark.parametrize("projections", [0, 2])
 def test_exported_is_eager_at_other_lengths(projections: int) -> None:
-    model = small_spectral(projections=projections, low_rounds=8)
+    model = small_spectral(projections=projections, low_rounds=8, hold_frames=3)
     features, f0_hz = song(40)
     draws = model.randomness(f0_hz, 0, 0, 40)
 
@@ -245,6 +268,8 @@ def test_impossible_settings_are_refused() -> None:
         AnalyticConfig(mel=dataclasses.replace(SMALL, padding="centre"))
     with pytest.raises(MelismaError, match="hop_length"):
         AnalyticConfig(mel=SMALL, n_fft=200)
+    with pytest.raises(MelismaError, match="cannot wait"):
+        AnalyticConfig(mel=SMALL, projections=0, causal=True, hold_frames=2)
 
 
 def test_energy_distance_rewards_draws_that_differ() -> None:

@@ -18,7 +18,7 @@ from melisma.generators.spectral_parts import Excitation, Masks, Proposal
 from melisma.generators.spectral_step import step
 from melisma.kernels import projection as kernel
 from melisma.kernels import workers
-from melisma.layers.framing import Delay, Framing, MovingAverage, PulseTrain, Subframes, Unframing
+from melisma.layers.framing import Delay, Framing, Hold, MovingAverage, PulseTrain, Subframes, Unframing
 from melisma.layers.mel_projection import MelProjection, mel_of, mel_of_padded
 from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
@@ -35,6 +35,7 @@ from melisma.pulse import piece_phase
 from melisma.source import Randomness
 
 NO_PULSES = -4.0  # nepers below white noise: the least that the mel of a pulse train says
+HELD_PULSES = -2.0  # nepers: where the masks on pulses begin that go on beside a note
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class AnalyticConfig:
         subframes: mask frames a mel frame.
         projections: rounds of mel projection by default.
         low_rounds: rounds of projection on the low band for each full one.
+        hold_frames: for so many frames before and behind every note the pulses go on, hardly audible at first; a
+            trained model decides what of them is heard. Where a voice sets in or dies away an F0 curve says too little.
         causal: nothing looks ahead but the windows and the glide to the next F0: for live singing, without projections.
             What the mel of the pulse train tells comes a few frames late.
     """
@@ -56,9 +59,14 @@ class AnalyticConfig:
     subframes: int = 2
     projections: int = 3
     low_rounds: int = 16
+    hold_frames: int = 0
     causal: bool = False
 
     def __post_init__(self) -> None:
+        if self.hold_frames < 0 or (self.causal and self.hold_frames):
+            raise MelismaError(
+                f"hold_frames is {self.hold_frames}: 0 or more, and 0 for a causal model, which cannot wait for a note"
+            )
         if self.causal and self.projections:
             raise MelismaError(
                 f"causal models look not far enough ahead for projections {self.projections}; set it to 0"
@@ -103,6 +111,7 @@ class Analytic(nn.Module):
         self.hop_length = config.mel.hop_length
         self.default_projections = config.projections
         pad = (config.n_fft - config.mask_hop) // 2
+        self.hold = Hold(config.hold_frames)
         self.train_layer = PulseTrain(self.sample_rate, self.hop_length)
         self.mask_framing = Framing(config.n_fft, config.mask_hop, (pad, pad))
         self.unframing = Unframing(config.n_fft, config.mask_hop)
@@ -115,7 +124,7 @@ class Analytic(nn.Module):
     @property
     def context_frames(self) -> int:
         """Frames on each side that the masks of a frame depend on."""
-        return 2
+        return 2 + self.config.hold_frames
 
     @property
     def late_frames(self) -> int:
@@ -126,14 +135,17 @@ class Analytic(nn.Module):
     @property
     def waiting_frames(self) -> int:
         """Frames that masks wait for later ones in :meth:`step`."""
-        return 0 if self.config.causal else self.late_frames + GATE_SMOOTHING_FRAMES // 2 + 1
+        if self.config.causal:
+            return 0
+        return self.late_frames + self.config.hold_frames + GATE_SMOOTHING_FRAMES // 2 + 1
 
     @property
     def lookahead_samples(self) -> int:
         """Samples of audio that wait for later frames in :meth:`step`, which makes no projections."""
         n_fft, hop = self.config.n_fft, self.config.mask_hop
         pad, _ = self.mask_framing.padding
-        pulses = -(-(self.hop_length // 2 + n_fft - pad) // hop) * hop - hop
+        glide = self.hop_length // 2 + self.config.hold_frames * self.hop_length
+        pulses = -(-(glide + n_fft - pad) // hop) * hop - hop
         return max(self.waiting_frames * self.hop_length, pulses) + pad
 
     @property
@@ -154,9 +166,22 @@ class Analytic(nn.Module):
 
         ``f0_hz`` is the whole curve, ``(batch, frames)``. All clips of a batch share the noise of the seed.
         """
-        phase = piece_phase(f0_hz, start_frame, self.sample_rate, self.hop_length)
+        phase = self._phase(f0_hz, start_frame, frames)
         drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
         return dataclasses.replace(drawn, initial_phase=phase)
+
+    def _phase(self, f0_hz: Tensor, start_frame: int, frames: int) -> Tensor:
+        """``initial_phase`` of a piece. What it holds of a note before its first frame it does not know, so that the
+        phases of piece and whole are made to agree where it knows as much as the whole."""
+        if start_frame == 0:  # there is nothing before
+            return f0_hz.new_zeros(f0_hz.shape[0], 1, dtype=torch.float64)
+        known = min(self.config.hold_frames, frames - 1)
+        whole, piece = self.hold(f0_hz), self.hold(f0_hz[:, start_frame : start_frame + frames])
+        phase, own = (
+            piece_phase(curve, frame, self.sample_rate, self.hop_length)
+            for curve, frame in ((whole, start_frame + known), (piece, known))
+        )
+        return torch.remainder(phase - own, 1.0)
 
     def draws(
         self, seed: int, start_frame: int, frames: int, batch: int = 1, device: torch.device | str = "cpu"
@@ -228,7 +253,7 @@ class Analytic(nn.Module):
 
     def excite(self, f0_hz: Tensor, initial_phase: Tensor | None = None) -> Excitation:
         """Pulse train of an F0 curve ``(batch, frames)``."""
-        train = self.train_layer(f0_hz, initial_phase)
+        train = self.train_layer(self.hold(f0_hz), initial_phase)
         return Excitation(train, self.pulse_mel(train, WHOLE), (f0_hz > 0).to(train.dtype))
 
     def drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
@@ -268,6 +293,8 @@ class Analytic(nn.Module):
         share = noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
         pulse_log = envelope + 0.5 * torch.log1p(-share.square())
+        if self.config.hold_frames:
+            pulse_log = pulse_log + HELD_PULSES * (1.0 - voiced)
         noise_log = envelope + torch.log(share * voiced + (1.0 - voiced))
         return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, sharp)
 

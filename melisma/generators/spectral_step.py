@@ -19,7 +19,8 @@ def step(
     """See :meth:`melisma.generators.spectral.Analytic.step`."""
     memory.count("frames", features.shape[-1])
     wanted = natural(features, generator.mel).transpose(1, 2)
-    train = memory.through("train", generator.train_layer, f0_hz, randomness.initial_phase)
+    held = memory.through("hold", generator.hold, f0_hz)
+    train = memory.through("train", generator.train_layer, held, randomness.initial_phase)
     noise = generator.drawn(features, randomness.noise)
     pulse_mel = generator.pulse_mel(train, memory.at("pulse_mel"))
     wanted, f0_hz, pulse_mel = memory.together("frames", wanted, f0_hz, pulse_mel, axis=1)

@@ -160,6 +160,35 @@ def _counted(values: Tensor) -> Tensor:
     return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
 
 
+class Hold:
+    """An F0 curve whose notes go on for some frames before their beginning and after their end, at the pitch there.
+
+    Between two notes every frame takes the pitch of the nearer one, the earlier one where both are as near.
+
+    Args:
+        frames: for how many.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+    def __call__(self, f0_hz: Tensor) -> Tensor:
+        """``(batch, frames)`` in Hz, 0 where unvoiced -> the same shape."""
+        return self._held(F.pad(f0_hz, (self.frames, self.frames)), f0_hz.shape[1])
+
+    def step(self, f0_hz: Tensor, memory: Memory) -> Tensor:
+        """The next chunk."""
+        padded = memory.windows(f0_hz, 2 * self.frames + 1, 1, self.frames, self.frames)
+        return self._held(padded, padded.shape[1] - 2 * self.frames) if padded.shape[1] else padded
+
+    def _held(self, padded: Tensor, count: int) -> Tensor:
+        held = padded[:, self.frames : self.frames + count]
+        for away in range(1, self.frames + 1):
+            before, behind = (padded[:, first : first + count] for first in (self.frames - away, self.frames + away))
+            held = torch.where(held > 0, held, torch.where(before > 0, before, behind))
+        return held
+
+
 class PulseTrain:
     """:func:`melisma.pulse.pulse_train` for the whole and chunk by chunk.
 

@@ -35,7 +35,7 @@ OPENVPI = dataclasses.replace(
     mel=MelContract(44100, 2048, 2048, 512, 8, 40.0, 16000.0),
 )
 MEL = MelContract(sample_rate=16000, n_fft=512, win_length=512, hop_length=128, n_mels=40, fmin=40.0, fmax=7000.0)
-SPECTRAL = SpectralConfig(mel=MEL, n_fft=256, channels=16, blocks=1, projections=1, low_rounds=1)
+SPECTRAL = SpectralConfig(mel=MEL, n_fft=256, channels=16, blocks=1, projections=1, low_rounds=1, hold_frames=2)
 CONFIGS = {
     "so-vits-svc": dataclasses.replace(SMALL, speaker_channels=SPEAKERS, padding="up"),
     "so-vits-svc-snake": dataclasses.replace(
