@@ -1,6 +1,7 @@
 """The spectral family: what must be true of every member, trained or not."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from melisma.audio.stft import spectra
 from melisma.errors import MelismaError
 from melisma.generators.analytic import Analytic, AnalyticConfig, analytic
 from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.kernels import choice
 from melisma.layers.framing import Hold
 from melisma.layers.mel_projection import mel_of
 from melisma.layers.pitch_gate import pitch_gate
@@ -122,6 +124,17 @@ def test_nothing_repeats_with_the_frame(subframes: int) -> None:
         held = mask[:, 25 * subframes : 35 * subframes]
         assert held.std(dim=(0, 2)).min() > 0.01  # the network does say something
         assert (held - held[:, :1]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_breath_has_no_mean(model: Analytic, plain: bool) -> None:
+    frames, clips = 400, 8
+    features = torch.linspace(-2, -5, SMALL.n_mels)[None, :, None].expand(clips, -1, frames)
+    noise = torch.randn(clips, frames * SMALL.hop_length, 1, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), choice.plain() if plain else nullcontext():
+        audio = model(features, torch.zeros(clips, frames), None, Randomness(noise=noise), projections=0)[:, 0]
+    # White noise would make this 1; what is left hangs over the ends of a clip.
+    assert audio.sum(1).square().mean() / audio.square().sum(1).mean() < 0.02
 
 
 def test_the_seed_decides(model: Analytic) -> None:

@@ -328,8 +328,15 @@ class Analytic(nn.Module):
         return 0.5 * torch.log(power.clamp(min=1e-14))
 
     def render(self, masks: Masks, pulses: Tensor, noise: Tensor, time: Time = WHOLE) -> Tensor:
-        """Filter both priors and go back to samples: ``(batch, frames * hop_length)``."""
-        spectrum = pulses * masks.pulse_log.exp() + noise * masks.noise_log.exp()
+        """Filter both priors and go back to samples: ``(batch, frames * hop_length)``.
+
+        Under a Hann window a frame sums to its lowest bin less the real part of the next one. So the noise gets that as
+        its lowest bin: no frame has a mean, and neither has a breath of any length.
+        """
+        breath = noise * masks.noise_log.exp()
+        second = breath[..., 1:2].real
+        breath = torch.cat([torch.complex(second, torch.zeros_like(second)), breath[..., 1:]], dim=-1)
+        spectrum = pulses * masks.pulse_log.exp() + breath
         return time.through("unframing", self.unframing, spectrum)
 
     def project(

@@ -169,7 +169,9 @@ def sing(worker, edges, counter, shape, tables, given, masks, work):  # type: ig
         forward_of(noise, t * hop, window, noise_re, noise_im, twiddles)
         p, n = ends(re, im, position), ends(noise_re, noise_im, position)
         zero = load(live, t) * _ZERO
-        low, _ = _masked((p[0], zero), (n[0], zero), words, 0, bins)
+        # The lowest bin of the noise is what lets no frame have a mean; see Analytic.render.
+        second, _, _, _ = split(noise_re, noise_im, 1, position, turn)
+        low = p[0] * exponential(load(words, 0)) + second * exponential(load(words, bins + 1))
         high, _ = _masked((p[1], zero), (n[1], zero), words, half, bins)
         merge_ends(re, im, position, low, high)
         for k in range(1, half // 2 + 1):
