@@ -8,7 +8,7 @@ from test_nsf_hifigan import CONFIGS, SMALL, inputs, made
 
 from melisma.generators import nsf_fast
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.kernels import choice
+from melisma.kernels import choice, winograd
 from melisma.layers.weight_norm import fold
 
 pytestmark = pytest.mark.skipif(not choice.convolutions().fast, reason=choice.convolutions().why)
@@ -36,6 +36,33 @@ def test_equals_the_plain_forward(name: str, frames: int, batch: int, monkeypatc
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= 1e-4 * expected.std()
     assert not torch.equal(found, torch.zeros_like(found))
+
+
+@pytest.mark.parametrize("filtering", [False, True])
+@pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan", "resblock2"])
+def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without minimal filtering, in pieces and whole."""
+    if not choice.filtering().fast:
+        if filtering:
+            pytest.skip(choice.filtering().why)
+    elif not filtering:
+        monkeypatch.setattr(choice, "filtering", lambda: choice.Choice("onednn-tiles", False, "for comparison"))
+    config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=128)
+    torch.manual_seed(0)
+    generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
+    known, heard = generator.halo_frames + 20, 20 * generator.hop_length
+    features, f0, speaker = inputs(generator, known + 13)
+    drawn = generator.randomness(f0, 2, 0, known + 13)
+    plan = nsf_fast.packed(generator, features)
+    assert plan is not None
+    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b[0].convolutions]
+    assert all(filters) if filtering else not any(filters)
+    found = generator(features, f0, speaker, drawn)
+    with choice.plain():
+        expected = generator(features, f0, speaker, drawn)
+    assert (found - expected).abs().max() <= 1e-4 * expected.std()
+    part = generator(features[..., :known], f0[:, :known], speaker, generator.randomness(f0, 2, 0, known))
+    assert (part - found[..., : part.shape[-1]])[..., :heard].abs().max() <= 1e-4 * expected.std()
 
 
 @pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan"])

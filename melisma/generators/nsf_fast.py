@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from melisma.kernels import choice, snake, workers
+from melisma.kernels import choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
 from melisma.layers.activations import REACH, AntiAliased
 from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _TILE_VALUES = 1 << 18
 _TILE_SAMPLES = (2048, 16384)
 _LEAST_SAMPLES = 512  # of a tile that is cut for the sake of a second core
-# Snakes amplify rounding: products that their convolutions may add in a row (see kernels.convolution.pack).
+# Products that convolutions beside snakes may add in a row (see kernels.convolution.pack).
 _LONGEST_SUM = 384
 _FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy
 
@@ -76,6 +76,7 @@ class Step:
     dtype: torch.dtype
 
     def __call__(self, x: Tensor, in_place: bool) -> Tensor:
+        """``x`` plus what the step makes of it; ``in_place`` it takes the place of ``x``."""
         inner = self.activations[0](x).to(self.dtype)
         for convolution, activation in zip(self.convolutions[:-1], self.activations[1:], strict=True):
             if isinstance(activation, Slope):
@@ -85,10 +86,28 @@ class Step:
         return self.convolutions[-1].added_to(x, inner, in_place)
 
 
+@dataclass(frozen=True)
+class FilteringStep:
+    """The same in float32 with fewer multiplications, where every convolution can be had so."""
+
+    activations: tuple[Slope | FastSnake, ...]
+    convolutions: tuple[winograd.Winograd, ...]
+
+    def __call__(self, x: Tensor, in_place: bool) -> Tensor:
+        """``x`` plus what the step makes of it; ``in_place`` it takes the place of ``x``."""
+        inner = x
+        for activation, convolution in zip(self.activations, self.convolutions, strict=True):
+            slope = activation.value if isinstance(activation, Slope) else 1.0
+            inner = inner if isinstance(activation, Slope) else activation(inner)
+            last = convolution is self.convolutions[-1]
+            inner = convolution(inner, slope, x if last else None, in_place)
+        return inner
+
+
 class Stage:
     """One upsampling and what follows it."""
 
-    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype) -> None:
+    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, filtering: bool) -> None:
         config = generator.config
         self.rate, kernel = config.upsample_rates[number], config.upsample_kernel_sizes[number]
         self.channels = config.channels(number + 1)
@@ -101,15 +120,15 @@ class Stage:
         weight = polyphase(raising.weight, self.rate)
         self.taps = weight.shape[-1]
         snaky = config.activation != "leaky-relu"
-        longest_sum = _LONGEST_SUM if snaky and self.dtype == torch.float32 else None
-        self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0, longest_sum=longest_sum)
+        self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0)
         # Samples that the plain upsampling leaves out before its first, by its padding and by the family's alignment.
         self.padding = (kernel - self.rate) // 2
         self.overhang = kernel - self.rate - 2 * self.padding
         self.shift = self.overhang if config.padding == "up" else 0
         count = len(config.resblock_kernel_sizes)
         blocks = generator.resblocks[number * count : (number + 1) * count]
-        self.blocks = [_steps(block, self.dtype, longest_sum) for block in blocks]
+        filtering = filtering and self.dtype == torch.float32
+        self.blocks = [_steps(block, self.dtype, snaky, filtering) for block in blocks]
         shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         reach = RESIDUAL_BLOCKS[config.resblock].reach
         self.reach = max(reach(size, dilations, snaky) for size, dilations in shapes)
@@ -154,7 +173,7 @@ class Stage:
             total += self._block(block, x)
         return total[first - begin : stop - begin].div_(len(self.blocks))
 
-    def _block(self, steps: list[Step], x: Tensor) -> Tensor:
+    def _block(self, steps: list[Step] | list[FilteringStep], x: Tensor) -> Tensor:
         y = x
         for step in steps:
             y = step(y, in_place=y is not x)
@@ -176,23 +195,21 @@ class Stage:
         return raised[start : start + end - begin].float()
 
 
-def _steps(block: Any, dtype: torch.dtype, longest_sum: int | None) -> list[Step]:
+def _steps(block: Any, dtype: torch.dtype, snaky: bool, filtering: bool) -> list[Step] | list[FilteringStep]:
+    """The steps of a block. Snakes amplify rounding, so that convolutions beside them are made to round little."""
     activations = [_activation(module) for module in block.activations]
-
-    def packed(convolution: Any) -> PackedConvolution:
-        dilation = convolution.dilation[0]
-        return pack(convolution.weight, convolution.bias, dtype, dilation, longest_sum=longest_sum)
-
-    if isinstance(block, ResidualBlock1):
-        pairs = zip(block.convs1, block.convs2, strict=True)
-        return [
-            Step(tuple(activations[2 * i : 2 * i + 2]), (packed(dilated), packed(plain)), dtype)
-            for i, (dilated, plain) in enumerate(pairs)
-        ]
-    return [
-        Step((activation,), (packed(convolution),), dtype)
-        for activation, convolution in zip(activations, block.convs, strict=True)
-    ]
+    pairs = isinstance(block, ResidualBlock1)
+    convolutions = (
+        [one for both in zip(block.convs1, block.convs2, strict=True) for one in both] if pairs else block.convs
+    )
+    size = 2 if pairs else 1
+    places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
+    if filtering and all(winograd.fits(convolution.weight) for convolution in convolutions):
+        made = [winograd.pack(one.weight, one.bias, one.dilation[0], exact=snaky) for one in convolutions]
+        return [FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places]
+    longest_sum = _LONGEST_SUM if snaky and dtype == torch.float32 else None
+    packed = [pack(one.weight, one.bias, dtype, one.dilation[0], longest_sum=longest_sum) for one in convolutions]
+    return [Step(tuple(activations[place]), tuple(packed[place]), dtype) for place in places]
 
 
 class FastNsfHifigan:
@@ -201,11 +218,12 @@ class FastNsfHifigan:
     Args:
         generator: with folded weights.
         dtype: of the convolutions; sums, activations and all narrow stages are float32.
+        filtering: whether float32 convolutions may be computed with fewer multiplications.
     """
 
-    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype) -> None:
+    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, filtering: bool) -> None:
         config = generator.config
-        self.stages = [Stage(generator, number, dtype) for number in range(len(config.upsample_rates))]
+        self.stages = [Stage(generator, number, dtype, filtering) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
         last: Any = generator.conv_post
@@ -271,7 +289,8 @@ def _windows(stage: Stage, excitation: Tensor | None, item: int) -> Tensor | Non
     return padded.unfold(0, window, step)
 
 
-_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[torch.dtype, FastNsfHifigan]]] = WeakKeyDictionary()
+Plan = tuple[torch.dtype, bool]
+_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[Plan, FastNsfHifigan]]] = WeakKeyDictionary()
 
 
 def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
@@ -303,7 +322,9 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
     if known != seen:
         plans = {}
         _packed[generator] = (seen, plans)
-    if dtype not in plans:
+    plan = (dtype, ready.usable(choice.filtering()))
+    if plan not in plans:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            plans[dtype] = FastNsfHifigan(generator, dtype)
-    return plans[dtype]
+            plans.clear()  # one form at a time: weights that were transformed take three times as much memory
+            plans[plan] = FastNsfHifigan(generator, *plan)
+    return plans[plan]

@@ -1,4 +1,4 @@
-"""Run every kernel of the spectral family once, so that its machine code is kept; see :mod:`melisma.kernels.ready`.
+"""Run every kernel that is slow to compile once, so that its machine code is kept; see :mod:`melisma.kernels.ready`.
 
 ``python -m melisma.inference.compiling`` does so at any time, at an installation for instance.
 """
@@ -12,7 +12,7 @@ from melisma.audio.mel import OPENVPI_44K
 from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
-from melisma.kernels import choice, ready
+from melisma.kernels import choice, ready, winograd
 
 _FRAMES = 40
 
@@ -33,6 +33,8 @@ def compile_all() -> None:
         recording = np.zeros((channels, _FRAMES * 512 + 2 * MARGIN), np.float32)
         warp = Warp(curve, curve, centres, np.zeros(len(centres)), 1, 1024)
         warp.read(lambda index, samples=recording: samples[:, index + MARGIN])  # type: ignore[misc]
+    if choice.filtering().fast:
+        winograd.pack(torch.zeros(32, 32, 3), torch.zeros(32))(torch.zeros(_FRAMES, 32))
     ready.declare()
 
 

@@ -19,6 +19,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         choice.projection,
         choice.gpu_snake,
         choice.bfloat16,
+        choice.filtering,
         choice.cpu_features,
     )
     for decision in decisions:
@@ -48,7 +49,13 @@ def test_without_onednn_the_plain_convolutions_are_taken(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "chosen"), [((), "float32"), (("avx512-bf16",), "bfloat16"), (("amx",), "bfloat16")]
+    ("features", "chosen"),
+    [
+        ((), "float32"),
+        (("avx512-bf16",), "bfloat16"),
+        (("avx512", "avx512-bf16"), "float32"),  # minimal filtering is faster
+        (("avx512", "avx512-bf16", "amx"), "bfloat16"),
+    ],
 )
 def test_auto_means_bfloat16_where_the_cpu_has_it(features, chosen, monkeypatch) -> None:
     from test_nsf_hifigan import made

@@ -1,0 +1,100 @@
+"""Convolutions over time with fewer multiplications than they have taps: minimal filtering (Winograd 1980).
+
+``step`` outputs of a filter of ``taps`` taps are values of products of polynomials, and ``step + taps - 1`` products
+determine them where the plain sum takes ``step * taps``. The outputs of a tile of samples are::
+
+    y = A.T @ ((G @ w) * (B.T @ x))
+
+with matrices that follow from as many points as there are products (Toom-Cook; Lavin & Gray 2016 for networks). Between
+channels every product is a matrix product, and it is there that the time goes: a kernel of 7 takes 2.5 multiplications
+for each output, one of 11 takes 3.7. Longer kernels are sums of groups of taps that share ``B.T @ x``, which needs as
+many taps in a group as outputs in a tile.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.kernels import LANES
+
+_MULTIPLE = 2 * LANES  # of the channels
+
+
+@dataclass(frozen=True)
+class Winograd:
+    """A convolution that keeps the length; make it with :func:`pack`.
+
+    Attributes:
+        kind: its filtering's place in the kernel's table.
+        groups: of taps.
+        weights: transformed, in panels.
+        bias: ``(out_channels,)``.
+        channels: in and out.
+        kernel: taps, odd.
+        dilation: samples between taps.
+    """
+
+    kind: int
+    groups: int
+    weights: np.ndarray
+    bias: np.ndarray
+    channels: tuple[int, int]
+    kernel: int
+    dilation: int
+
+    def __call__(self, x: Tensor, slope: float = 1.0, base: Tensor | None = None, in_place: bool = False) -> Tensor:
+        """``(time, channels)`` float32, contiguous -> ``(time, out_channels)``.
+
+        Args:
+            x: what is filtered.
+            slope: of a leaky ReLU that is applied to ``x`` before; 1 leaves it as it is.
+            base: is added to the result.
+            in_place: the result takes the place of ``base``.
+        """
+        out = base if in_place and base is not None else x.new_empty(x.shape[0], self.channels[1])
+        added = out if base is None else base
+        _numba().convolve(
+            x.numpy().reshape(-1), out.numpy().reshape(-1), added.numpy().reshape(-1), base is not None, slope,
+            self.weights, self.bias, self.channels, (self.kind, self.groups, self.kernel, self.dilation),
+        )  # fmt: skip
+        return out
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether weights ``(out_channels, in_channels, kernel)`` can be packed, and it saves something."""
+    outputs, inputs, kernel = weight.shape
+    return kernel >= 3 and kernel % 2 == 1 and outputs % _MULTIPLE == 0 and inputs % _MULTIPLE == 0
+
+
+def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False) -> Winograd:
+    """Transform the weights of a convolution.
+
+    Args:
+        weight: ``(out_channels, in_channels, kernel)``, for which :func:`fits` holds.
+        bias: ``(out_channels,)``.
+        dilation: samples between taps.
+        exact: rather round little than multiply little.
+    """
+    from melisma.kernels.matrix_numba import packed
+
+    outputs, inputs, kernel = weight.shape
+    filtering = _numba().filtering(kernel, exact)
+    groups = -(-kernel // filtering.taps)
+    taps = torch.nn.functional.pad(weight.detach().double(), (0, groups * filtering.taps - kernel))
+    transform = torch.from_numpy(filtering.matrices()[1])
+    grouped = taps.reshape(outputs, inputs, groups, filtering.taps)
+    made = torch.einsum("pt,oigt->pgio", transform, grouped).float()
+    panels = np.concatenate([packed(matrix) for matrix in made.flatten(0, 1)])
+    kind = _numba().ALL.index(filtering)
+    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation)
+
+
+@lru_cache(maxsize=1)
+def _numba() -> ModuleType:
+    from melisma.kernels import winograd_numba
+
+    return winograd_numba

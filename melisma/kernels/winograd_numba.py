@@ -1,0 +1,310 @@
+"""The convolutions of :mod:`melisma.kernels.winograd` on a CPU: transform, multiply and transform back in the cache.
+
+Values are ``(time, channels)``. With a dilation of ``d``, ``d`` samples in a row make a row of ``d * channels`` numbers
+that meet the same taps; all below is said of such rows.
+
+Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
+is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
+times that in tiles of four and groups of at most four taps, ten to twenty times that where kernels are taken whole.
+They stand in this file because numba keeps machine code until the file of a kernel changes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from melisma.kernels import LANES
+from melisma.kernels.lanes_numba import VECTOR, compiled, inner, spread
+from melisma.kernels.matrix_numba import WIDE, product
+
+# Rows of the transformed samples that are multiplied at once: they and the products stay in the second-level cache.
+_BLOCK_VALUES = 65536
+
+
+@dataclass(frozen=True)
+class Filtering:
+    """A way of filtering.
+
+    Attributes:
+        step: outputs of a tile.
+        taps: of the filter, or of each group of its taps, which are ``step`` then.
+        pairs: points, each with its negative.
+        zero: whether 0 is a point too.
+        infinity: whether infinity is one: the product of the highest coefficients.
+    """
+
+    step: int
+    taps: int
+    pairs: tuple[float, ...]
+    zero: bool
+    infinity: bool
+
+    @property
+    def products(self) -> int:
+        """Multiplications for a tile."""
+        return self.step + self.taps - 1
+
+    def matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``A.T (step, products)``, ``G (products, taps)`` and ``B.T (products, products)`` in double precision.
+
+        Rows go by points: zero, each pair with the positive one first, infinity. Powers of two are moved from ``B`` to
+        ``G``, so that transformed samples are about as large as samples, and signs, so that the two rows of a pair
+        differ in those of their odd columns only.
+        """
+        points = [0.0] * self.zero + [sign * point for point in self.pairs for sign in (1.0, -1.0)]
+        assert len(points) + self.infinity == self.products
+
+        def powers(count: int) -> np.ndarray:
+            rows = np.asarray(points)[:, None] ** np.arange(count)
+            return np.vstack([rows, np.eye(count)[-1:]]) if self.infinity else rows
+
+        inverse = np.linalg.inv(powers(self.products)).T
+        inverse[np.abs(inverse) < 1e-9] = 0.0
+        scale = 2.0 ** np.round(np.log2(np.abs(inverse).sum(axis=1, keepdims=True)))
+        for row in range(int(self.zero), len(points), 2):
+            scale[row + 1] *= np.sign(np.dot(inverse[row, ::2], inverse[row + 1, ::2]))
+        return powers(self.step).T, powers(self.taps) * scale, inverse / scale
+
+
+# By the size of the kernel; others are cut into groups of four taps.
+EXACT = {3: Filtering(4, 3, (0.625, 1.5), True, True)}
+FAST = {
+    **EXACT,
+    5: Filtering(4, 5, (0.5, 0.875, 2.0), True, True),
+    7: Filtering(4, 7, (0.4, 0.8, 1.25, 2.5), True, True),
+    11: Filtering(6, 6, (0.375, 0.625, 1.125, 1.75, 3.0), True, False),
+}
+GROUPED = Filtering(4, 4, (0.25, 0.875, 1.75), False, True)
+ALL = (*FAST.values(), GROUPED)
+
+
+def filtering(kernel: int, exact: bool) -> Filtering:
+    """How a kernel of that size is filtered."""
+    return (EXACT if exact else FAST).get(kernel, GROUPED)
+
+
+class _Writer:
+    """Adds up vectors with constant factors."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def sum(self, values: list[Any], factors: Any) -> Any:
+        """``sum of factor * value``; None where all factors are 0."""
+        total = None
+        for value, factor in zip(values, factors, strict=True):
+            if factor == 0.0:
+                continue
+            constant = ir.Constant(VECTOR, [float(np.float32(factor))] * LANES)
+            term = value if factor == 1.0 else self.builder.fmul(value, constant, flags=("contract",))
+            total = term if total is None else self.add(total, term)
+        return total
+
+    def add(self, left: Any, right: Any) -> Any:
+        if left is None or right is None:
+            return right if left is None else left
+        return self.builder.fadd(left, right, flags=("contract",))
+
+    def subtract(self, left: Any, right: Any) -> Any:
+        return left if right is None else self.builder.fsub(left, right, flags=("contract",))
+
+    def inputs(self, filtering: Filtering, x: list[Any]) -> list[Any]:
+        """``B.T @ x``: of a pair of points one has the sum, the other the difference of the same two halves."""
+        matrix, first = filtering.matrices()[2], int(filtering.zero)
+        made = [self.sum(x, matrix[0])] if filtering.zero else []
+        for pair in range(len(filtering.pairs)):
+            row = matrix[first + 2 * pair]
+            even, odd = self.sum(x[::2], row[::2]), self.sum(x[1::2], row[1::2])
+            made += [self.add(even, odd), self.subtract(even, odd)]
+        return made + ([self.sum(x, matrix[-1])] if filtering.infinity else [])
+
+    def outputs(self, filtering: Filtering, products: list[Any]) -> list[Any]:
+        """``A.T @ products``."""
+        first = int(filtering.zero)
+        both = [products[first + 2 * pair : first + 2 * pair + 2] for pair in range(len(filtering.pairs))]
+        sums = [self.add(*pair) for pair in both]
+        differences = [self.subtract(*pair) for pair in both]
+        made = []
+        for output in range(filtering.step):
+            powers = [point**output for point in filtering.pairs]
+            total = self.sum(differences if output % 2 else sums, powers)
+            if output == 0 and filtering.zero:
+                total = self.add(total, products[0])
+            if output == filtering.step - 1 and filtering.infinity:
+                total = self.add(total, products[-1])
+            made.append(total)
+        return made
+
+
+def _places(context: Any, builder: Any, kind: Any, value: Any, at: Any, step: Any, count: int) -> list[Any]:
+    """Pointers to lanes of a flat array, ``step`` numbers apart."""
+    data = context.make_array(kind)(context, builder, value).data
+    offsets = [builder.add(at, builder.mul(step, ir.Constant(step.type, i))) for i in range(count)]
+    return [builder.bitcast(builder.gep(data, [offset]), VECTOR.as_pointer()) for offset in offsets]
+
+
+def _rise(filtering: Filtering) -> Any:
+    """Sixteen columns of a tile of ``x`` to as many of its transform; ``slope`` of a leaky ReLU comes before."""
+    count = filtering.products
+
+    @intrinsic
+    def rise(typing: Any, x: Any, at: Any, step: Any, slope: Any, out: Any, to: Any, stride: Any) -> Any:
+        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, at, step, slope, out, to, stride = args
+            zero, slopes = ir.Constant(VECTOR, [0.0] * LANES), spread(builder, slope)
+            values = []
+            for place in _places(context, builder, sig.args[0], x, at, step, count):
+                value = builder.load(place, align=4)
+                below = builder.fcmp_ordered("<", value, zero)
+                values.append(builder.select(below, builder.fmul(value, slopes), value))
+            made = _Writer(builder).inputs(filtering, values)
+            for place, value in zip(_places(context, builder, sig.args[4], out, to, stride, count), made, strict=True):
+                builder.store(value, place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, types.intp, types.float32, out, types.intp, types.intp), lowered
+
+    return rise
+
+
+def _fall(filtering: Filtering) -> Any:
+    """Sixteen columns of the products to as many of a tile of outputs: ``out = base * share + bias + ...``."""
+
+    @intrinsic
+    def fall(
+        typing: Any, made: Any, at: Any, stride: Any, bias: Any, channel: Any, base: Any, share: Any, out: Any,
+        to: Any, step: Any,
+    ) -> Any:  # fmt: skip
+        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            made, at, stride, bias, channel, base, share, out, to, step = args
+            sources = _places(context, builder, sig.args[0], made, at, stride, filtering.products)
+            totals = _Writer(builder).outputs(filtering, [builder.load(place, align=4) for place in sources])
+            (place,) = _places(context, builder, sig.args[3], bias, channel, step, 1)
+            offset = builder.load(place, align=4)
+            before = _places(context, builder, sig.args[5], base, to, step, filtering.step)
+            targets = _places(context, builder, sig.args[7], out, to, step, filtering.step)
+            with builder.if_else(builder.icmp_signed("!=", share, ir.Constant(share.type, 0))) as (then, otherwise):
+                with then:
+                    for total, source, target in zip(totals, before, targets, strict=True):
+                        value = builder.fadd(builder.fadd(total, offset), builder.load(source, align=4))
+                        builder.store(value, target, align=4)
+                with otherwise:
+                    for total, target in zip(totals, targets, strict=True):
+                        builder.store(builder.fadd(total, offset), target, align=4)
+            return context.get_dummy_value()
+
+        arguments = (made, types.intp, types.intp, bias, types.intp, base, types.intp, out, types.intp, types.intp)
+        return types.void(*arguments), lowered
+
+    return fall
+
+
+_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED = (_rise(filtering) for filtering in ALL)
+_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED = (_fall(filtering) for filtering in ALL)
+_STEPS = tuple(filtering.step for filtering in ALL)
+_PRODUCTS = tuple(filtering.products for filtering in ALL)
+
+
+@inner
+def _transform(kind, x, at, width, slope, out, to, stride):  # type: ignore[no-untyped-def]
+    """All columns of a tile of rows, ``width`` numbers wide."""
+    for column in range(0, width, LANES):
+        if kind == 0:
+            _RISE_3(x, at + column, width, slope, out, to + column, stride)
+        elif kind == 1:
+            _RISE_5(x, at + column, width, slope, out, to + column, stride)
+        elif kind == 2:
+            _RISE_7(x, at + column, width, slope, out, to + column, stride)
+        elif kind == 3:
+            _RISE_11(x, at + column, width, slope, out, to + column, stride)
+        else:
+            _RISE_GROUPED(x, at + column, width, slope, out, to + column, stride)
+
+
+@inner
+def _transform_back(kind, made, at, stride, bias, base, added, out, to, width):  # type: ignore[no-untyped-def]
+    """All columns of a tile of outputs."""
+    for column in range(0, width, LANES):
+        channel = column % bias.size
+        source, target = at + column, to + column
+        if kind == 0:
+            _FALL_3(made, source, stride, bias, channel, base, added, out, target, width)
+        elif kind == 1:
+            _FALL_5(made, source, stride, bias, channel, base, added, out, target, width)
+        elif kind == 2:
+            _FALL_7(made, source, stride, bias, channel, base, added, out, target, width)
+        elif kind == 3:
+            _FALL_11(made, source, stride, bias, channel, base, added, out, target, width)
+        else:
+            _FALL_GROUPED(made, source, stride, bias, channel, base, added, out, target, width)
+
+
+@inner
+def _copied(source, start, count, target, at):  # type: ignore[no-untyped-def]
+    """``count`` numbers from ``start`` on; what lies outside of ``source`` is 0."""
+    for i in range(count):
+        inside = 0 <= start + i < source.size
+        target[at + i] = source[start + i] if inside else np.float32(0.0)
+
+
+@compiled
+def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with the convolution of ``x``; see :class:`melisma.kernels.winograd.Winograd`.
+
+    Args:
+        x: float32 ``time * in_channels`` numbers, flat.
+        out: ``time * out_channels``.
+        base: like ``out``, which it may be; it counts where ``added``.
+        added: whether it is added.
+        slope: of a leaky ReLU on ``x``.
+        weights: panels of all groups of every product.
+        bias: ``(out_channels,)``.
+        channels: ``(in, out)``, multiples of 32.
+        shape: ``(kind, groups, kernel, dilation)``.
+    """
+    inputs, outputs = channels
+    kind, groups, kernel, dilation = shape
+    step, products, slope = _STEPS[kind], _PRODUCTS[kind], np.float32(slope)
+    width, wide = dilation * inputs, dilation * outputs
+    rows_left = kernel // 2  # rows of zeros before the first
+    tiles = (x.size // inputs + step * dilation - 1) // (step * dilation)
+    most = min(tiles, max(1, _BLOCK_VALUES // (products * width)))
+    held = (most + groups - 1) * dilation  # samples of one product's transform
+    stride, made_stride = held * inputs, most * dilation * outputs
+    risen, made = np.empty(products * stride, np.float32), np.empty(products * made_stride, np.float32)
+    edge, zeros = np.empty(max(products * width, step * wide), np.float32), np.zeros(outputs, np.float32)
+    panels = outputs // WIDE
+    for first in range(0, tiles, most):
+        count = min(most, tiles - first)
+        kept = 0
+        if first > 0:  # the last tiles of the block before
+            kept = groups - 1
+            for point in range(products):
+                for i in range(kept * width):
+                    risen[point * stride + i] = risen[point * stride + most * width + i]
+        for tile in range(kept, count + groups - 1):
+            start = ((first + tile) * step - rows_left) * width
+            if start >= 0 and start + products * width <= x.size:
+                _transform(kind, x, start, width, slope, risen, tile * width, stride)
+            else:
+                _copied(x, start, products * width, edge, 0)
+                _transform(kind, edge, 0, width, slope, risen, tile * width, stride)
+        rows = count * dilation
+        for point in range(products):
+            target = (made, point * made_stride, outputs)
+            for group in range(groups):
+                begin = (zeros, 0, 0) if group == 0 else target
+                source = (risen, point * stride + group * width, inputs)
+                product(source, rows, (weights, inputs, (point * groups + group) * panels), begin, target, panels)
+        for tile in range(count):
+            to = (first + tile) * step * wide
+            if to + step * wide <= out.size:
+                _transform_back(kind, made, tile * wide, made_stride, bias, base, int(added), out, to, wide)
+            else:
+                _transform_back(kind, made, tile * wide, made_stride, bias, edge, 0, edge, 0, wide)
+                for i in range(out.size - to):
+                    out[to + i] = edge[i] + (base[to + i] if added else np.float32(0.0))
