@@ -13,9 +13,9 @@ BEGIN = "<!-- figures: begin; generated from docs/figures/*.md, do not edit by h
 END = "<!-- figures: end -->"
 INTRODUCTION = """\
 Medians over the clips of `recipes/heldout.txt`, which no training saw, printed by `python benchmarks/quality.py DATA`.
-Copy synthesis unless it says otherwise. F0 by the default estimator on both sides; MR-STFT is spectral convergence plus
-log magnitude over FFT 512, 1024 and 2048; "x real time" is float32 on two threads. `docs/figures/quality.md` has all
-conditions, singing and speech apart.
+Copy synthesis unless it says otherwise, each clip's figures means over the seeds 0, 1 and 2. F0 by the default
+estimator on both sides; MR-STFT is spectral convergence plus log magnitude over FFT 512, 1024 and 2048; "x real time"
+is float32 on two threads. `docs/figures/quality.md` has all conditions, singing and speech apart.
 """
 
 

@@ -201,7 +201,8 @@ def export(
         seed: of phase and noise, which the graph makes itself: the same audio as melisma synth --seed.
         noise_inputs: make phase and noise inputs of the graph instead (onnx only).
         speaker: settle this speaker (number or name) in the graph; otherwise it is an input where the model has one.
-        projections: rounds of mel projection of the spectral models.
+        projections: rounds of mel projection of the spectral models; by default none for openutau, and for onnx the
+            model's own or, where onnxruntime does not agree with torch, as many of them as it does with.
         opset: of the ONNX operators.
         name: of the package (openutau) or the model; its own by default.
     """

@@ -1,5 +1,6 @@
 """``melisma export``: models for other programs."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from melisma.audio.mel import OPENVPI_44K
 from melisma.commands.show import progress_bar
 from melisma.config import lookup
 from melisma.errors import MelismaError
+from melisma.export.check import DisagreementError
 from melisma.export.diffsinger import write_checkpoint
 from melisma.export.graph import OPENUTAU, PLAIN, GraphOptions
 from melisma.export.onnx_file import Exported, export_onnx, write
@@ -61,10 +63,12 @@ def run(
     if projections is not None and (default is None or projections < 0):
         raise MelismaError("--projections is a number from 0 on, of models with mel projections only")
     if target == "openutau":
+        if projections is None and default is not None:
+            projections = 0  # acoustic models predict smooth mels, which are not projected onto
         _export_package(loaded, out, GraphOptions(OPENUTAU, seed, settled, projections), precision, opset, name)
         return
     options = GraphOptions(PLAIN, None if noise_inputs else seed, settled, projections)
-    exported = _export(loaded, options, precision, opset)
+    exported = _export_agreeing(loaded, options, precision, opset)
     write(exported, out)
     print(f"{out}: {len(exported.content) / 1e6:.1f} MB, {precision}, opset {opset}")
     print(f"inputs: {', '.join(exported.inputs)}")
@@ -105,6 +109,20 @@ def _export(loaded: LoadedModel, options: GraphOptions, precision: Precision, op
         exported = export_onnx(loaded, options, precision, opset, report)
     print(f"exported in {time.perf_counter() - began:.0f} s")
     return exported
+
+
+def _export_agreeing(loaded: LoadedModel, options: GraphOptions, precision: Precision, opset: int) -> Exported:
+    """With as many rounds of projection as were asked for; else the model's own, or as many of them as agree."""
+    default = getattr(loaded.generator, "default_projections", 0)
+    if options.projections is not None or not default:
+        return _export(loaded, options, precision, opset)
+    for rounds in range(default, 0, -1):
+        try:
+            return _export(loaded, dataclasses.replace(options, projections=rounds), precision, opset)
+        except DisagreementError as error:
+            fewer = f"{rounds - 1} of {default} rounds of projection"
+            print(f"with {rounds} {error}\ntrying {fewer}, because every round amplifies what is rounded differently")
+    return _export(loaded, dataclasses.replace(options, projections=0), precision, opset)
 
 
 def _say_agreement(exported: Exported) -> None:

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 from kinds import exported, loaded
 
+from melisma import load
 from melisma.cli import main
-from melisma.export.onnx_file import write
+from melisma.commands import export as command
+from melisma.export.check import DisagreementError
+from melisma.export.graph import GraphOptions
+from melisma.export.onnx_file import Exported, write
 from melisma.interop import save_checkpoint
+from melisma.interop.loaded import LoadedModel
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,29 @@ def test_a_graph_is_written_and_described(checkpoint: Path, tmp_path: Path, caps
     for words in ("int8, opset 18", "seed 5", "dB SNR", "features [batch, 6, frames], f0_hz [batch, frames] -> audio"):
         assert words in said
     assert [path.name for path in tmp_path.iterdir()] == ["v.onnx"]
+
+
+def test_where_onnxruntime_disagrees_fewer_rounds_are_taken_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = []
+
+    def disagreeing(model: LoadedModel, options: GraphOptions, *rest: object) -> Exported:
+        tried.append(options.projections)
+        if options.projections:
+            raise DisagreementError("the graph differs from torch")
+        return Exported(b"graph", ("features", "f0_hz"), 1e-6, None)
+
+    monkeypatch.setattr(command, "export_onnx", disagreeing)
+    out = tmp_path / "v.onnx"
+    assert "differs from torch" in fails(capsys, "onnx", "melisma-44k", "-o", out, "--projections", 2)
+    assert not out.exists()
+    tried.clear()
+    assert main(["export", "onnx", "melisma-44k", "-o", str(out)]) == 0
+    own = load("melisma-44k").generator.default_projections
+    assert tried == list(range(own, -1, -1))
+    assert f"trying {own - 1} of {own} rounds of projection" in capsys.readouterr().out
+    assert out.read_bytes() == b"graph"
 
 
 def test_a_checkpoint_in_openvpis_layout(tmp_path: Path) -> None:
