@@ -65,6 +65,7 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
     assert (part - found[..., : part.shape[-1]])[..., :heard].abs().max() <= 1e-4 * expected.std()
 
 
+@pytest.mark.skipif(not choice.bfloat16_convolutions().fast, reason=choice.bfloat16_convolutions().why)
 @pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan"])
 def test_bfloat16_is_within_forty_decibels(name: str) -> None:
     """As the audio of real size: wide stages in bfloat16, the narrow ones and all sums in float32."""
@@ -85,6 +86,22 @@ def test_bfloat16_is_within_forty_decibels(name: str) -> None:
     assert plan.stages[-1].dtype == (torch.float32 if config.channels(3) < 32 else torch.bfloat16)
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).square().sum() < 1e-4 * exact.square().sum()
+
+
+def test_where_onednn_refuses_bfloat16_the_plain_forward_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw")
+
+    choice.bfloat16_convolutions.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", refuses)
+        assert choice.bfloat16_convolutions() == choice.Choice(
+            "torch", False, "bf16 path needs the cpu support avx512bw"
+        )
+        generator = listening("plain")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert nsf_fast.packed(generator, inputs(generator, 4)[0]) is None
+    choice.bfloat16_convolutions.cache_clear()
 
 
 def test_changed_weights_are_heard() -> None:

@@ -223,6 +223,7 @@ class FastNsfHifigan:
 
     def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, filtering: bool) -> None:
         config = generator.config
+        self.filtering = filtering
         self.stages = [Stage(generator, number, dtype, filtering) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
@@ -289,8 +290,7 @@ def _windows(stage: Stage, excitation: Tensor | None, item: int) -> Tensor | Non
     return padded.unfold(0, window, step)
 
 
-Plan = tuple[torch.dtype, bool]
-_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[Plan, FastNsfHifigan]]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[torch.dtype, FastNsfHifigan]]] = WeakKeyDictionary()
 
 
 def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
@@ -315,16 +315,15 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
     dtype = torch.float32
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
-        if dtype != torch.bfloat16:
+        if dtype != torch.bfloat16 or not choice.bfloat16_convolutions().fast:
             return None
     seen = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
     known, plans = _packed.get(generator, (None, {}))
     if known != seen:
         plans = {}
         _packed[generator] = (seen, plans)
-    plan = (dtype, ready.usable(choice.filtering()))
-    if plan not in plans:
+    filtering = dtype == torch.float32 and ready.usable(choice.filtering())
+    if dtype not in plans or plans[dtype].filtering != filtering:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            plans.clear()  # one form at a time: weights that were transformed take three times as much memory
-            plans[plan] = FastNsfHifigan(generator, *plan)
-    return plans[plan]
+            plans[dtype] = FastNsfHifigan(generator, dtype, filtering)
+    return plans[dtype]

@@ -97,13 +97,26 @@ def convolutions() -> Choice:
 
 
 @lru_cache(maxsize=1)
+def bfloat16_convolutions() -> Choice:
+    """The same in bfloat16, which oneDNN refuses on CPUs that could do it slowly at best."""
+    if not convolutions().fast:
+        return convolutions()
+    try:
+        weight = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)
+        torch.ops.mkldnn._reorder_convolution_weight(weight, [0, 0], [1, 1], [1, 1], 1, [1, 1, 1, 1])
+    except RuntimeError as error:
+        return Choice("torch", False, str(error).splitlines()[0])
+    return convolutions()
+
+
+@lru_cache(maxsize=1)
 def filtering() -> Choice:
     """Whether those of residual blocks take fewer multiplications in float32."""
     lacking = _numba("")
     if not lacking.fast:
         return lacking
-    if "avx512" not in cpu_features():
-        return Choice("onednn-tiles", False, "this CPU has no AVX-512: its registers are too few for the tiles")
+    if not {"avx2", "avx512"} & set(cpu_features()):
+        return Choice("onednn-tiles", False, "this CPU has neither AVX2 nor AVX-512")
     return Choice("winograd", True, "minimal filtering: 2 to 4 multiplications where kernels have 3 to 11 taps")
 
 
@@ -147,8 +160,8 @@ def bfloat16() -> Choice:
     found = [name for name in ("amx", "avx512-bf16") if name in cpu_features()]
     if not found:
         return Choice("float32", False, "this CPU has no instructions for bfloat16 (amx or avx512-bf16)")
-    if not convolutions().fast:
-        return Choice("float32", False, convolutions().why)
+    if not bfloat16_convolutions().fast:
+        return Choice("float32", False, bfloat16_convolutions().why)
     if found == ["avx512-bf16"] and filtering().fast:
         return Choice("float32", False, "avx512-bf16 halves the time of a product, minimal filtering takes more off")
     return Choice("bfloat16", True, f"this CPU has {' and '.join(found)}")

@@ -11,12 +11,13 @@ LLVM maps to whatever the machine has: one register of AVX-512, two of AVX2, fou
 import operator
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, registry
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -42,6 +43,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile as part of those that call it."""
     return njit(function, nogil=True, fastmath=set(_FAST), error_model="numpy")
+
+
+@lru_cache(maxsize=1)
+def one_register() -> bool:
+    """Whether the machine that numba compiles for holds sixteen float32 in one register."""
+    return "+avx512f" in registry.cpu_target.target_context.codegen().magic_tuple()[2]
 
 
 class Lanes(types.Type):

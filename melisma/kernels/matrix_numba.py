@@ -1,8 +1,9 @@
 """Matrix products of a few hundred rows with weights that were packed beforehand, in tiles that stay in registers.
 
-A tile is up to twelve rows of two lanes. A panel of weights, two lanes wide and a few hundred deep, stays in the
-nearest cache while all tiles of a worker go past it, and the next one is fetched meanwhile. Every sum goes over its
-products in their order, whatever the number of rows, so that a row is the same in any piece.
+A tile is up to twelve rows of two lanes where the machine has registers for that many sums (AVX-512), else six rows of
+one. A panel of weights, as wide and a few hundred deep, stays in the nearest cache while all tiles of a worker go past
+it, and the next one is fetched meanwhile. Every sum goes over its products in their order, whatever the number of rows,
+so that a row is the same in any piece.
 """
 
 from typing import Any
@@ -16,15 +17,15 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from melisma.kernels import LANES
-from melisma.kernels.lanes_numba import VECTOR, inner, spread
+from melisma.kernels.lanes_numba import VECTOR, inner, one_register, spread
 
-WIDE = 2 * LANES  # columns of a panel
+_ACROSS, _TALL = (2, 12) if one_register() else (1, 6)  # lanes and rows of a tile
+WIDE = _ACROSS * LANES  # columns of a panel
 DEEP = 256  # rows of a panel
-_TALL = 12  # rows of a tile
 
 
 def packed(weights: Tensor) -> np.ndarray:
-    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * 2, 16)``."""
+    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * WIDE / 16, 16)``."""
     filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % WIDE))
     return filled.unflatten(1, (-1, WIDE)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
 
@@ -51,8 +52,8 @@ def _tile(height: int) -> Any:
                 values, start, stride = cgutils.unpack_tuple(builder, value)
                 memory = data(kind.types[0], values)
                 places = [builder.add(start, _times(builder, stride, r)) for r in range(height)]
-                both = [builder.add(place, ir.Constant(number, half * LANES)) for place in places for half in (0, 1)]
-                return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in both]
+                lanes = [builder.add(place, ir.Constant(number, i * LANES)) for place in places for i in range(_ACROSS)]
+                return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in lanes]
 
             begins = [builder.load(place, align=4) for place in targets(sig.args[6], begin)]
             before = builder.block
@@ -62,14 +63,14 @@ def _tile(height: int) -> Any:
             k = builder.phi(number)
             sums = [builder.phi(VECTOR) for _ in begins]
             here = builder.gep(panel, [_times(builder, k, WIDE)])
-            halves = [builder.gep(here, [ir.Constant(number, half * LANES)]) for half in (0, 1)]
-            columns = [builder.load(builder.bitcast(half, VECTOR.as_pointer()), align=4) for half in halves]
+            lanes = [builder.gep(here, [ir.Constant(number, i * LANES)]) for i in range(_ACROSS)]
+            columns = [builder.load(builder.bitcast(lane, VECTOR.as_pointer()), align=4) for lane in lanes]
             new = []
             for r, values in enumerate(rows):
                 value = spread(builder, builder.load(builder.gep(values, [k])))
-                for half in (0, 1):
-                    product = builder.fmul(value, columns[half], flags=("contract",))
-                    new.append(builder.fadd(sums[2 * r + half], product, flags=("contract",)))
+                for i, column in enumerate(columns):
+                    product = builder.fmul(value, column, flags=("contract",))
+                    new.append(builder.fadd(sums[_ACROSS * r + i], product, flags=("contract",)))
             following = builder.add(k, ir.Constant(number, 1))
             builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
             k.add_incoming(ir.Constant(number, 0), before)
@@ -91,7 +92,7 @@ def _times(builder: Any, value: Any, factor: int) -> Any:
     return builder.mul(value, ir.Constant(value.type, factor))
 
 
-_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in range(1, _TALL + 1))
+_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in range(1, 13))
 
 
 @inner
@@ -158,13 +159,14 @@ def part_of_product(x, rows, weights, span, begin, out, panels):  # type: ignore
     begins, begin_at, begin_step = begin
     target, out_at, out_step = out
     tiles = (rows + _TALL - 1) // _TALL
-    fetched = (2 * deep + tiles - 1) // tiles
+    lanes = _ACROSS * deep
+    fetched = (lanes + tiles - 1) // tiles
     for panel in range(panels):
-        row, column = ((first_panel + panel) * depth + first) * 2, panel * WIDE
-        following = row + 2 * depth if panel + 1 < panels else row
+        row, column = ((first_panel + panel) * depth + first) * _ACROSS, panel * WIDE
+        following = row + _ACROSS * depth if panel + 1 < panels else row
         for tile in range(tiles):
             for i in range(tile * fetched, (tile + 1) * fetched):
-                _fetch(packed_weights, following + min(i, 2 * deep - 1))
+                _fetch(packed_weights, following + min(i, lanes - 1))
             start = rows * tile // tiles
             height = rows * (tile + 1) // tiles - start
             source, place = at + start * step, out_at + start * out_step + column

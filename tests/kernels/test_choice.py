@@ -20,6 +20,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         choice.gpu_snake,
         choice.bfloat16,
         choice.filtering,
+        choice.bfloat16_convolutions,
         choice.cpu_features,
     )
     for decision in decisions:
@@ -62,8 +63,8 @@ def test_auto_means_bfloat16_where_the_cpu_has_it(features, chosen, monkeypatch)
 
     monkeypatch.setattr(choice, "cpu_features", lambda: features)
     convolutional, cpu = made("plain"), torch.device("cpu")
-    if chosen == "bfloat16" and not choice.convolutions().fast:
-        pytest.skip(choice.convolutions().why)
+    if chosen == "bfloat16" and not choice.bfloat16_convolutions().fast:
+        pytest.skip(choice.bfloat16_convolutions().why)
     assert vocoder._precision("auto", convolutional, cpu) == chosen
     assert vocoder._precision("auto", torch.nn.Identity(), cpu) == "float32"
     assert vocoder._precision("float32", convolutional, cpu) == "float32"
