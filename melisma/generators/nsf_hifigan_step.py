@@ -1,11 +1,15 @@
 """The NSF-HiFi-GAN family chunk by chunk: the same layers in the same order as its forward, nothing computed twice."""
 
 import dataclasses
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from melisma.kernels import choice, ready, workers
+from melisma.layers import rows
 from melisma.layers.streaming import Memory, State
 from melisma.source import GlidingSource, Randomness
 
@@ -22,6 +26,21 @@ def step(
     randomness: Randomness,
 ) -> tuple[Tensor, State]:
     """See :meth:`melisma.generators.nsf_hifigan.NsfHifigan.step`, which checks the inputs."""
+    can = generator.config.activation == "leaky-relu" or (choice.snake().fast and ready.ready())
+    by_rows = can and rows.wanted(generator, features)
+    with workers.ours() if by_rows else nullcontext():
+        return _stepped(generator, features, f0_hz, speaker, memory, randomness, by_rows)
+
+
+def _stepped(
+    generator: "NsfHifigan",
+    features: Tensor,
+    f0_hz: Tensor | None,
+    speaker: Tensor | None,
+    memory: Memory,
+    randomness: Randomness,
+    by_rows: bool,
+) -> tuple[Tensor, State]:
     config = generator.config
     frames = features.shape[-1]
     before = memory.count("frames", frames)
@@ -30,8 +49,9 @@ def step(
         excitation = _excite(generator, f0_hz, memory.at("source"), randomness).to(features.dtype)
     x = memory.through("conv_pre", generator.conv_pre, features)
     x = _condition(generator, x, frames, speaker, memory.at("condition"), randomness)
+    x = rows.as_rows(x) if by_rows else x
     for stage in range(len(generator.ups)):
-        x = _stage(generator, x, stage, excitation, memory.at("stages").at(stage))
+        x = _stage(generator, x, stage, excitation, memory.at("stages").at(stage), by_rows)
     x = memory.through("post_activation", generator.post_activation, x)
     x = memory.through("conv_post", generator.conv_post, x)
     x = x.tanh() if config.final_activation == "tanh" else x.clamp(-1.0, 1.0)
@@ -73,7 +93,9 @@ def _condition(
     return x + shift
 
 
-def _stage(generator: "NsfHifigan", x: Tensor, stage: int, excitation: Tensor | None, memory: Memory) -> Tensor:
+def _stage(
+    generator: "NsfHifigan", x: Tensor, stage: int, excitation: Tensor | None, memory: Memory, by_rows: bool
+) -> Tensor:
     config = generator.config
     if config.activation_before_upsampling:
         x = memory.through("up_activation", generator.up_activations[stage], x)
@@ -86,8 +108,17 @@ def _stage(generator: "NsfHifigan", x: Tensor, stage: int, excitation: Tensor | 
         x, share = memory.together("excited", x, share)
         x = x + share
     blocks = len(config.resblock_kernel_sizes)
-    parts = [
-        memory.at("blocks").through(index, generator.resblocks[stage * blocks + index], x) for index in range(blocks)
-    ]
-    parts = list(memory.together("blocks", *parts))
-    return sum(parts[1:], parts[0]) / blocks
+    parts = [x] * blocks
+
+    def block(index: int) -> None:
+        parts[index] = memory.at("blocks").through(index, generator.resblocks[stage * blocks + index], x)
+
+    longest_first = sorted(range(blocks), key=lambda index: -config.resblock_kernel_sizes[index])
+    if by_rows:
+        x = rows.as_rows(x)
+        workers.run([partial(block, index) for index in longest_first])
+    else:
+        for index in longest_first:
+            block(index)
+    together = memory.together("blocks", *parts)
+    return sum(together[1:], together[0]) / blocks

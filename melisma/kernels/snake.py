@@ -102,6 +102,22 @@ def channels_last(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
     return out
 
 
+def up(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
+    """A chunk of :func:`channels_last` upsampled and activated, ``(time, channels) -> (2 * (time - 6), channels)``."""
+    time, channels = x.shape
+    out = x.new_empty(2 * (time - 6), channels)
+    _numba().up(_flat(x), channels, settings[0].numpy(), _phases(taps), _flat(out))
+    return out
+
+
+def down(x: Tensor, taps: Tensor) -> Tensor:
+    """And back to its rate: ``(2 * time + 10, channels) -> (time, channels)``."""
+    rows, channels = x.shape
+    out = x.new_empty((rows - 10) // 2, channels)
+    _numba().down(_flat(x), channels, _phases(taps), _flat(out))
+    return out
+
+
 def _over_channels(part: Callable[[int, int], None], channels: int, values: int) -> None:
     count = max(1, min(torch.get_num_threads(), channels, values // _LEAST_VALUES))
     edges = [channels * number // count for number in range(count + 1)]

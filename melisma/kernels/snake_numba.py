@@ -157,6 +157,44 @@ def forward(x, time, width, snake, taps, out):  # type: ignore[no-untyped-def]
         _clip(x, row * time * width, time, width, taps[0], taps[1], source, pair, settings, out)
 
 
+@_compiled
+def up(x, width, snake, taps, out):  # type: ignore[no-untyped-def]
+    """The first half of :func:`forward` for a chunk of one clip: upsampled and activated, without its ends.
+
+    Args:
+        x: float32, ``time * width`` values, flat.
+        width: values that share a time step.
+        snake: ``alpha / pi`` and ``1 / beta``, ``(2, width)``.
+        taps: see :func:`phases`.
+        out: to be filled, ``2 * (time - 6) * width``.
+    """
+    count = out.size // 2
+    made = np.zeros(count, np.float32)
+    for phase in range(2):
+        made[:] = 0.0
+        _add_six(x, phase * width, width, count, taps[0, phase], made, 0)
+        for first in range(0, count, width):
+            row = made[first : first + width]
+            _activate(row, snake[0], snake[1], width)
+            target = out[2 * first + phase * width :]
+            for i in range(width):
+                target[i] = row[i]
+
+
+@_compiled
+def down(values, width, taps, out):  # type: ignore[no-untyped-def]
+    """The second half: ``2 * time + 10`` rows of ``width`` values to ``time``, both flat."""
+    half = values.size // 2
+    phase = np.empty(half, np.float32)
+    out[:] = 0.0
+    for odd in range(2):
+        for first in range(0, half, width):
+            source, target = values[2 * first + odd * width :], phase[first:]
+            for i in range(width):
+                target[i] = source[i]
+        _add_six(phase, 0, width, out.size, taps[1, 1 - odd], out, 0)
+
+
 @partial(_compiled, fastmath=frozenset({"contract", "reassoc"}))
 def _sum(values, count):  # type: ignore[no-untyped-def]
     total = 0.0

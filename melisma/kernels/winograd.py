@@ -26,7 +26,7 @@ _MULTIPLE = 2 * LANES  # of the channels
 
 @dataclass(frozen=True)
 class Winograd:
-    """A convolution that keeps the length; make it with :func:`pack`.
+    """A convolution of stride one; make it with :func:`pack`.
 
     Attributes:
         kind: its filtering's place in the kernel's table.
@@ -36,6 +36,7 @@ class Winograd:
         channels: in and out.
         kernel: taps, odd.
         dilation: samples between taps.
+        padded: whether zeros on either side keep the length.
     """
 
     kind: int
@@ -45,9 +46,12 @@ class Winograd:
     channels: tuple[int, int]
     kernel: int
     dilation: int
+    padded: bool
 
     def __call__(self, x: Tensor, slope: float = 1.0, base: Tensor | None = None, in_place: bool = False) -> Tensor:
         """``(time, channels)`` float32, contiguous -> ``(time, out_channels)``.
+
+        Unpadded, the result is shorter by what the kernel reaches.
 
         Args:
             x: what is filtered.
@@ -55,11 +59,13 @@ class Winograd:
             base: is added to the result.
             in_place: the result takes the place of ``base``.
         """
-        out = base if in_place and base is not None else x.new_empty(x.shape[0], self.channels[1])
+        lost = 0 if self.padded else (self.kernel - 1) * self.dilation
+        out = base if in_place and base is not None else x.new_empty(x.shape[0] - lost, self.channels[1])
         added = out if base is None else base
+        before = self.kernel // 2 if self.padded else 0
         _numba().convolve(
             x.numpy().reshape(-1), out.numpy().reshape(-1), added.numpy().reshape(-1), base is not None, slope,
-            self.weights, self.bias, self.channels, (self.kind, self.groups, self.kernel, self.dilation),
+            self.weights, self.bias, self.channels, (self.kind, self.groups, before, self.dilation),
         )  # fmt: skip
         return out
 
@@ -70,7 +76,7 @@ def fits(weight: Tensor) -> bool:
     return kernel >= 3 and kernel % 2 == 1 and outputs % _MULTIPLE == 0 and inputs % _MULTIPLE == 0
 
 
-def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False) -> Winograd:
+def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False, padded: bool = True) -> Winograd:
     """Transform the weights of a convolution.
 
     Args:
@@ -78,6 +84,7 @@ def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False) -
         bias: ``(out_channels,)``.
         dilation: samples between taps.
         exact: rather round little than multiply little.
+        padded: whether zeros on either side keep the length.
     """
     from melisma.kernels.matrix_numba import packed
 
@@ -90,7 +97,7 @@ def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False) -
     made = torch.einsum("pt,oigt->pgio", transform, grouped).float()
     panels = np.concatenate([packed(matrix) for matrix in made.flatten(0, 1)])
     kind = _numba().ALL.index(filtering)
-    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation)
+    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation, padded)
 
 
 @lru_cache(maxsize=1)

@@ -257,21 +257,20 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
 
     Args:
         x: float32 ``time * in_channels`` numbers, flat.
-        out: ``time * out_channels``.
+        out: ``out_channels`` numbers for every sample that is wanted.
         base: like ``out``, which it may be; it counts where ``added``.
         added: whether it is added.
         slope: of a leaky ReLU on ``x``.
         weights: panels of all groups of every product.
         bias: ``(out_channels,)``.
         channels: ``(in, out)``, multiples of 32.
-        shape: ``(kind, groups, kernel, dilation)``.
+        shape: ``(kind, groups, rows of zeros before the first, dilation)``.
     """
     inputs, outputs = channels
-    kind, groups, kernel, dilation = shape
+    kind, groups, rows_before, dilation = shape
     step, products, slope = _STEPS[kind], _PRODUCTS[kind], np.float32(slope)
     width, wide = dilation * inputs, dilation * outputs
-    rows_left = kernel // 2  # rows of zeros before the first
-    tiles = (x.size // inputs + step * dilation - 1) // (step * dilation)
+    tiles = (out.size // outputs + step * dilation - 1) // (step * dilation)
     most = min(tiles, max(1, _BLOCK_VALUES // (products * width)))
     held = (most + groups - 1) * dilation  # samples of one product's transform
     stride, made_stride = held * inputs, most * dilation * outputs
@@ -287,7 +286,7 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
                 for i in range(kept * width):
                     risen[point * stride + i] = risen[point * stride + most * width + i]
         for tile in range(kept, count + groups - 1):
-            start = ((first + tile) * step - rows_left) * width
+            start = ((first + tile) * step - rows_before) * width
             if start >= 0 and start + products * width <= x.size:
                 _transform(kind, x, start, width, slope, risen, tile * width, stride)
             else:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.kernels import snake as kernel
+from melisma.layers.rows import is_rows, kept, wanted
 from melisma.layers.streaming import Memory
 
 TAPS = 12
@@ -115,7 +116,21 @@ class AntiAliased(nn.Module):
         taps = self.taps.to(x.dtype).expand(channels, 1, TAPS)
         side = half // 2  # samples on either side on which a pair of upsampled ones depends
         x = memory.at("up").windows(x, 2 * side + 1, left=side, right=side, mode="replicate")
+        if isinstance(self.act, Snake) and is_rows(x) and wanted(self, x):
+            return self._rows_step(self.act, x, memory)
         if x.shape[-1]:
             x = F.conv_transpose1d(x, 2 * taps, stride=2, groups=channels, padding=2 * side + half - 1)
         up = memory.at("down").windows(self.act(x), TAPS, 2, left=half - 1, right=half, mode="replicate")
         return F.conv1d(up, taps, stride=2, groups=channels) if up.shape[-1] else up
+
+    def _rows_step(self, act: Snake, x: Tensor, memory: Memory) -> Tensor:
+        """The rest of a step of a signal in rows, by the kernel."""
+
+        def settings() -> Tensor:
+            alpha, height = act.terms()
+            return torch.stack([alpha / math.pi, height]).unsqueeze(0).contiguous()
+
+        raised = kernel.up(x[0].t(), kept(act, act.parameters(), settings), self.taps).t().unsqueeze(0)
+        half = TAPS // 2
+        up = memory.at("down").windows(raised, TAPS, 2, left=half - 1, right=half, mode="replicate")
+        return kernel.down(up[0].t().contiguous(), self.taps).t().unsqueeze(0) if up.shape[-1] else up

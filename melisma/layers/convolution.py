@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melisma.layers.rows import convolved, upsampled
 from melisma.layers.streaming import Memory
 
 _FEW = 8  # outputs for which torch's depthwise convolution takes three times as long as the bare sum
@@ -24,9 +25,10 @@ class Convolution(nn.Conv1d):
         if x.shape[-1] == 0:
             return x.new_zeros(x.shape[0], self.out_channels, 0)
         if self._is_depthwise and x.shape[-1] - length < _FEW:
-            made = torch.einsum("bcnk,ck->bcn", x.unfold(-1, length, 1), self.weight[:, 0])
-            return made if self.bias is None else made + self.bias.unsqueeze(-1)
-        return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+            sums = torch.einsum("bcnk,ck->bcn", x.unfold(-1, length, 1), self.weight[:, 0])
+            return sums if self.bias is None else sums + self.bias.unsqueeze(-1)
+        made = convolved(self, x)
+        return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups) if made is None else made
 
     @property
     def _is_depthwise(self) -> bool:
@@ -68,7 +70,8 @@ class Upsampling(nn.ConvTranspose1d):
                 return x.new_zeros(x.shape[0], self.out_channels, 0)
             made = overlap
         else:
-            made = F.conv_transpose1d(x, self.weight, None, self.stride)
+            by_rows = upsampled(self, x)
+            made = F.conv_transpose1d(x, self.weight, None, self.stride) if by_rows is None else by_rows
             if overlap is not None:
                 made[..., : kernel - stride] += overlap
         ready = x.shape[-1] * stride

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.errors import MelismaError
+from melisma.layers.rows import as_rows, is_rows
 
 State = dict[str, Tensor]  # everything that a stream remembers, by the name of the layer; tensors are never changed
 
@@ -83,7 +84,11 @@ class Memory:
     def joined(self, name: str, x: Tensor, axis: int = -1) -> Tensor:
         """What was kept under ``name`` with ``x`` behind it, along the axis of time."""
         kept = self.recall(name)
-        return x if kept is None else torch.cat([kept, x], dim=axis)
+        if kept is None:
+            return x
+        if axis in (-1, 2) and is_rows(x if x.numel() else kept):
+            return torch.cat([kept.transpose(1, 2), x.transpose(1, 2)], dim=1).transpose(1, 2)
+        return torch.cat([kept, x], dim=axis)
 
     def windows(
         self,
@@ -114,7 +119,9 @@ class Memory:
         if joined.shape[-1] == 0:
             return joined
         pads = (0 if started else left, right if self.last else 0)
-        joined = joined if pads == (0, 0) else F.pad(joined, pads, mode=mode)
+        if pads != (0, 0):
+            padded = F.pad(joined, pads, mode=mode)
+            joined = as_rows(padded) if is_rows(joined) else padded
         count = max(0, (joined.shape[-1] - length) // stride + 1)
         count = count if most is None else min(count, most)
         self.keep("tail", joined[..., count * stride :])

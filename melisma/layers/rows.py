@@ -1,0 +1,98 @@
+"""Signals ``(1, channels, time)`` whose channels lie side by side in memory, and convolutions that are packed for them.
+
+A stream that is only listened to goes through its layers so: nothing is turned from one layout into the other between
+them, and what a layer remembers means the same in either layout.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from melisma.kernels import choice, ready, winograd
+from melisma.kernels.convolution import PackedConvolution, pack, polyphase
+
+_LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
+_FEWEST_CHANNELS = 16
+
+Packed = PackedConvolution | winograd.Winograd
+_kept: WeakKeyDictionary[nn.Module, tuple[Any, dict[bool, Any]]] = WeakKeyDictionary()
+
+
+def is_rows(x: Tensor) -> bool:
+    """Whether a signal lies so; an empty one, or of one sample, may be said not to."""
+    return x.ndim == 3 and x.shape[0] == 1 and x.shape[1] > 1 and x.stride(1) == 1 and x.stride(2) == x.shape[1]
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """The same signal, laid so; others than one clip stay as they are."""
+    return x if x.shape[0] != 1 or is_rows(x) else x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def wanted(module: nn.Module, x: Tensor) -> bool:
+    """Whether a stream of ``x`` through ``module`` gains by it: one clip, float32, on a CPU, only listened to."""
+    if not (choice.convolutions().fast and choice.kernels_allowed() and choice.holds_values(x) and x.shape[0] == 1):
+        return False
+    if module.training or torch.is_autocast_enabled("cpu"):
+        return False
+    return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in module.parameters()))
+
+
+def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
+    """A convolution of stride one without padding, of a signal in rows to one in rows.
+
+    None where it has to be computed otherwise: for signals in the other layout, groups, few channels, weight norm.
+    """
+    if not _fits(convolution, x) or convolution.stride != (1,):
+        return None
+    lost = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
+    long = x.shape[2] - lost >= _LEAST_FILTERED and convolution.bias is not None and winograd.fits(convolution.weight)
+    made: Tensor = _form(convolution, long and ready.usable(choice.filtering()))(x[0].t())
+    return made.t().unsqueeze(0)
+
+
+def upsampled(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor | None:
+    """A transposed convolution without padding and bias, of a signal in rows to one in rows; None as above."""
+    if not _fits(layer, x):
+        return None
+    stride, kernel = layer.stride[0], layer.kernel_size[0]
+    taps = -(-kernel // stride)
+    made: Tensor = _form(layer, False)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
+    phases = made.reshape(-1, layer.out_channels)
+    return phases[: (x.shape[2] - 1) * stride + kernel].t().unsqueeze(0)
+
+
+def _fits(layer: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> bool:
+    if not is_rows(x) or layer.groups != 1 or min(layer.in_channels, layer.out_channels) < _FEWEST_CHANNELS:
+        return False
+    return wanted(layer, x) and not parametrize.is_parametrized(layer, "weight") and layer.weight.dtype == torch.float32
+
+
+def _form(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
+    form: Packed = kept(layer, (layer.weight,), lambda: _pack(layer, filtered), filtered)
+    return form
+
+
+def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
+    if isinstance(layer, nn.ConvTranspose1d):
+        return pack(polyphase(layer.weight, layer.stride[0]), None, torch.float32, padding=0)
+    if filtered:
+        assert layer.bias is not None  # who asks for it has looked
+        return winograd.pack(layer.weight, layer.bias, layer.dilation[0], exact=True, padded=False)
+    return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)
+
+
+def kept(module: nn.Module, weights: Iterable[Tensor], make: Callable[[], Any], which: bool = False) -> Any:
+    """What is made of the weights of a module, one or two forms of it, until they change."""
+    seen = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    known, forms = _kept.get(module, (None, {}))
+    if known != seen:
+        forms = {}
+        _kept[module] = (seen, forms)
+    if which not in forms:
+        with torch.no_grad():
+            forms[which] = make()
+    return forms[which]
