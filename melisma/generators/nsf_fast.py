@@ -22,6 +22,7 @@ from melisma.kernels import choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
 from melisma.layers.activations import REACH, AntiAliased
 from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
+from melisma.layers.weights import versions, weights_of
 
 if TYPE_CHECKING:
     from melisma.generators.nsf_hifigan import NsfHifigan
@@ -305,7 +306,7 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
         return None
     if features.dtype != torch.float32 or (features.requires_grad and torch.is_grad_enabled()):
         return None
-    weights = list(generator.parameters())
+    weights = weights_of(generator)
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
         return None
     if generator.config.activation != "leaky-relu" and not choice.snake().fast:
@@ -317,7 +318,7 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
         dtype = torch.get_autocast_dtype("cpu")
         if dtype != torch.bfloat16 or not choice.bfloat16_convolutions().fast:
             return None
-    seen = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    seen = versions(weights)
     known, plans = _packed.get(generator, (None, {}))
     if known != seen:
         plans = {}

@@ -37,6 +37,7 @@ class SpectralConfig(AnalyticConfig):
         kernel_size: frames that a block's depthwise convolution sees, odd.
         draft: the backbone also hears what the analytic masks would sound like, and says for each band how far to
             believe the difference to the wanted mel. It comes too late for causal models.
+        settles: how many times what the backbone proposes is heard and corrected after that.
     """
 
     channels: int = 256
@@ -44,9 +45,12 @@ class SpectralConfig(AnalyticConfig):
     expansion: int = 3
     kernel_size: int = 7
     draft: bool = True
+    settles: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.settles < 0:
+            raise MelismaError(f"settles is {self.settles}; give 0 or more")
         if self.causal and self.draft:
             raise MelismaError("causal models cannot wait to hear a draft; set draft to false")
 
@@ -75,7 +79,8 @@ class Spectral(Analytic):
             for _ in range(config.blocks)
         )
         self.exit_norm = nn.LayerNorm(config.channels)
-        self.head = nn.Linear(config.channels, 2 * self.bins + (4 * bands if config.draft else 0))
+        beliefs = 2 * bands * (1 + config.settles) if config.draft else 0
+        self.head = nn.Linear(config.channels, 2 * self.bins + beliefs)
         self.apply(_initialise)
         nn.init.normal_(self.head.weight, std=0.002)
 
@@ -106,7 +111,7 @@ class Spectral(Analytic):
 
     @property
     def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
-        return (self.correct, self.settle) if self.drafts else (self.correct,)
+        return (self.correct, *([self.settle] * self.config.settles if self.drafts else []))
 
     def correct(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
         """What the backbone makes of a proposal and of what it sounds like."""
@@ -121,15 +126,21 @@ class Spectral(Analytic):
         said = proposal.plus(*out[..., : 2 * self.bins].chunk(2, dim=-1))
         if not late:
             return said
-        now, later = out[..., 2 * self.bins :].chunk(2, dim=-1)
+        now, later = self._next_belief(out[..., 2 * self.bins :])
         return dataclasses.replace(self._believe(said, late[0], now), belief=later)
 
     def settle(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
-        """A last correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
+        """A correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
         assert heard is not None  # only models with drafts come here
         proposal, (heard,) = proposal.together("settled", time, heard)
         assert proposal.belief is not None  # correct has said it
-        return self._believe(proposal, _missed(proposal, heard), proposal.belief)
+        now, later = self._next_belief(proposal.belief)
+        return dataclasses.replace(self._believe(proposal, _missed(proposal, heard), now), belief=later)
+
+    def _next_belief(self, beliefs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The first of some beliefs, for both priors, and the others."""
+        size = 2 * self.mel.n_mels
+        return beliefs[..., :size], beliefs[..., size:] if beliefs.shape[-1] > size else None
 
     def _believe(self, proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
         """Correct both masks by a share of what was missed in every band: nothing to twice as much."""

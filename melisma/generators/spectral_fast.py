@@ -25,6 +25,7 @@ from melisma.kernels.grid import Transform, together
 from melisma.kernels.masks import Masks
 from melisma.kernels.projection import fused, neighbours
 from melisma.layers.framing import Subframes
+from melisma.layers.weights import versions, weights_of
 
 if TYPE_CHECKING:
     from melisma.generators.analytic import Analytic, AnalyticConfig
@@ -160,13 +161,13 @@ def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
     """
     if generator.training or not fused(conditions) or torch.is_autocast_enabled("cpu"):
         return None
-    weights = list(generator.parameters())
+    weights = weights_of(generator)
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
         return None
     inner = generator.config.channels * generator.config.expansion
     if generator.config.channels % (2 * LANES) or inner % (2 * LANES) or any(w.dtype != torch.float32 for w in weights):
         return None
-    seen = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    seen = versions(weights)
     known = _packed.get(generator)
     if known is None or known[0] != seen:
         with torch.no_grad():

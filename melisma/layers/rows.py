@@ -4,7 +4,7 @@ A stream that is only listened to goes through its layers so: nothing is turned 
 them, and what a layer remembers means the same in either layout.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from melisma.kernels import choice, ready, winograd
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
+from melisma.layers.weights import versions, weights_of
 
 _LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
 _FEWEST_CHANNELS = 16
@@ -38,7 +39,7 @@ def wanted(module: nn.Module, x: Tensor) -> bool:
         return False
     if module.training or torch.is_autocast_enabled("cpu"):
         return False
-    return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in module.parameters()))
+    return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights_of(module)))
 
 
 def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
@@ -72,7 +73,7 @@ def _fits(layer: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> bool:
 
 
 def _form(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
-    form: Packed = kept(layer, (layer.weight,), lambda: _pack(layer, filtered), filtered)
+    form: Packed = kept(layer, [layer.weight], lambda: _pack(layer, filtered), filtered)
     return form
 
 
@@ -85,9 +86,9 @@ def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)
 
 
-def kept(module: nn.Module, weights: Iterable[Tensor], make: Callable[[], Any], which: bool = False) -> Any:
+def kept(module: nn.Module, weights: list[Tensor], make: Callable[[], Any], which: bool = False) -> Any:
     """What is made of the weights of a module, one or two forms of it, until they change."""
-    seen = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    seen = versions(weights)
     known, forms = _kept.get(module, (None, {}))
     if known != seen:
         forms = {}
