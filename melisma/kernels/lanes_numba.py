@@ -407,3 +407,14 @@ def meet(counter, expected):  # type: ignore[no-untyped-def]
         looks += 1
         if looks > _SPINS:
             _let_others()
+
+
+@compiled
+def changed(counter, seen, looks):  # type: ignore[no-untyped-def]
+    """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, at most so many times; whether it is."""
+    for look in range(looks):
+        if _arrived(counter) > seen:
+            return True
+        if look > _SPINS:
+            _let_others()
+    return False

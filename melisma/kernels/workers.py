@@ -15,15 +15,14 @@ from itertools import pairwise
 
 import torch
 
+from melisma.kernels import gang
+
 _lock = threading.Lock()
-_gang = threading.Lock()
 _count: ContextVar[int] = ContextVar("count", default=0)  # of tasks at once, within ours()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def _forget() -> None:
-    global _gang
-    _gang = threading.Lock()
     _pools.clear()
 
 
@@ -98,7 +97,7 @@ def run(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks that wait for each other, at most as many as torch has threads: all of them at the same time.
+    """Run kernels that may wait for each other, at most as many as torch has threads: all of them at the same time.
 
     The first one runs in the calling thread.
     """
@@ -106,19 +105,8 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
         for task in tasks:
             task()
         return
-    workers = count()
-    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-    with _gang:  # two half-started gangs in one pool would wait for each other's threads
-        pool = _pool(workers)
-        others = [pool.submit(_in_mode, task, inference, gradients) for task in tasks[1:]]
-        try:
-            with ours():
-                tasks[0]()
-        finally:
-            for future in others:
-                future.exception()
-    for future in others:
-        future.result()
+    with ours():
+        gang.run(tasks)
 
 
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:

@@ -1,0 +1,118 @@
+"""Threads that do their parts of a kernel together, and wait awake for a moment before they sleep.
+
+Half a second of singing takes melisma-44k a dozen kernels of a third of a millisecond. To wake a sleeping thread and to
+hand it the GIL takes a tenth: so a helper that has done its part looks out for the next one, without the GIL, before
+it goes to sleep, and whoever waits for it does the same.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+_LOOKS = 1500  # at what another thread changes, before sleeping: a millisecond or two
+
+Task = Callable[[], None]
+
+
+class _Bell:
+    """What one thread rings and another one waits for."""
+
+    def __init__(self) -> None:
+        self._rung = np.zeros(1, np.int64)
+        self._asleep = False
+        self._wake = threading.Semaphore(0)
+
+    def ring(self) -> None:
+        """Once more."""
+        self._rung[0] += 1
+        if self._asleep:
+            self._wake.release()
+
+    def wait(self, heard: int) -> None:
+        """Until it has been rung more often than ``heard``."""
+        from melisma.kernels.lanes_numba import changed
+
+        while self._rung[0] <= heard:
+            if changed(self._rung, heard, _LOOKS):
+                return
+            self._asleep = True
+            # It may have been rung in between; then nobody would wake us.
+            if self._rung[0] <= heard:
+                self._wake.acquire()
+            self._asleep = False
+
+
+class _Helper:
+    """A thread that does what it is given, one task after the other."""
+
+    def __init__(self) -> None:
+        self._given, self._done = _Bell(), _Bell()
+        self._task: Task | None = None
+        self._error: BaseException | None = None
+        self._count = 0
+        threading.Thread(target=self._work, name="melisma-helper", daemon=True).start()
+
+    def give(self, task: Task) -> None:
+        """Begin a task, after one that an interrupt may have left behind."""
+        self.join()
+        self._task = task
+        self._count += 1
+        self._given.ring()
+
+    def join(self) -> BaseException | None:
+        """Wait for the end of what was given; the error that it raised."""
+        self._done.wait(self._count - 1)
+        error, self._error = self._error, None
+        return error
+
+    def _work(self) -> None:
+        heard = 0
+        while True:
+            self._given.wait(heard)
+            heard += 1
+            task, self._task = self._task, None
+            try:
+                assert task is not None
+                task()
+            except BaseException as error:
+                self._error = error
+            del task  # it holds the arrays of a clip
+            self._done.ring()
+
+
+_one_at_a_time = threading.Lock()
+_helpers: list[_Helper] = []
+
+
+def _forget() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    _helpers.clear()
+
+
+# A child process has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def run(tasks: Sequence[Task]) -> None:
+    """Run tasks at the same time, each on a thread of its own, the first one in the calling thread.
+
+    All have ended before the first error is raised. Tasks are compiled code that needs no GIL: nothing of torch is set
+    for their threads.
+    """
+    with _one_at_a_time:  # two half-started gangs would wait for each other's threads
+        while len(_helpers) < len(tasks) - 1:
+            _helpers.append(_Helper())
+        active = _helpers[: len(tasks) - 1]
+        for helper, task in zip(active, tasks[1:], strict=True):
+            helper.give(task)
+        try:
+            tasks[0]()
+        finally:
+            errors = [helper.join() for helper in active]
+    for error in errors:
+        if error is not None:
+            raise error
