@@ -47,7 +47,7 @@ class FastFilters:
     def __call__(self, proposal: Proposal) -> Tensor:
         """``(batch, samples)``."""
         rows = zip(self.clips, proposal.pulse_log, proposal.noise_log, strict=True)
-        return together([clip.sing(torch.cat([pulse, noise], dim=-1)) for clip, pulse, noise in rows])
+        return together([clip.sing(pulse, noise) for clip, pulse, noise in rows])
 
 
 def fast_envelope(config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor) -> Tensor:

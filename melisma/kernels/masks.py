@@ -67,19 +67,36 @@ class Masks:
             belief: logits of half the share that is believed, for both, ``(frames, 2 * bands)``.
 
         Returns:
-            like ``logs``.
+            like ``logs``, and side by side in memory.
         """
-        before = tuple(values.contiguous().numpy() for values in logs)
-        out = torch.empty_like(logs[0]), torch.empty_like(logs[1])
+        before, out = _side_by_side(*logs), _room(*logs[0].shape)
         given = (missed.contiguous().numpy(), belief.contiguous().numpy(), (self.lower, self.weights))
-        arguments = *given, before, tuple(values.numpy() for values in out)
+        arguments = *given, before.numpy(), out.numpy()
         shares = workers.stretches(missed.shape[0], _LEAST_FRAMES, missed.shape[0])
         workers.together([partial(_numba().believe, *ends, *arguments) for ends in shares])
-        return out
+        bins = logs[0].shape[1]
+        return out[:, :bins], out[:, bins : 2 * bins]
 
     def clip(self, pulses: Tensor, noise: Tensor, frames: int) -> "Clip":
         """A clip's priors, each ``(samples,)``, for ``frames`` of the mel."""
         return Clip(self, pulses, noise, frames)
+
+
+def _room(frames: int, bins: int) -> Tensor:
+    """Room for two masks side by side, ``(frames, 2 * bins in whole groups of sixteen)``."""
+    return torch.empty(frames, -(-2 * bins // LANES) * LANES)
+
+
+def _side_by_side(pulse_log: Tensor, noise_log: Tensor) -> Tensor:
+    """Two masks ``(frames, bins)`` in one array as of :func:`_room`; the last columns mean nothing."""
+    frames, bins = pulse_log.shape
+    shape = (frames, -(-2 * bins // LANES) * LANES)
+    apart = noise_log.data_ptr() - pulse_log.data_ptr()
+    if pulse_log.stride() == noise_log.stride() == (shape[1], 1) and apart == bins * pulse_log.element_size():
+        return pulse_log.detach().as_strided(shape, (shape[1], 1))
+    both = _room(frames, bins)
+    both[:, :bins], both[:, bins : 2 * bins] = pulse_log.detach(), noise_log.detach()
+    return both
 
 
 class Clip:
@@ -95,11 +112,12 @@ class Clip:
         # Four or more squared windows add up to 3 / 8 of the overlaps; the inverse transform is times n_fft / 2.
         self.live = self.grid.live(8 * transform.hop_length / (3 * transform.n_fft) * 2 / transform.n_fft)
 
-    def sing(self, logs: Tensor) -> Tensor:
+    def sing(self, pulse_log: Tensor, noise_log: Tensor) -> Tensor:
         """Both priors under their masks.
 
         Args:
-            logs: natural log magnitude on the pulses and on the noise at the mel's frames, ``(frames, 2 * bins)``.
+            pulse_log: natural log magnitude on the pulses at the mel's frames, ``(frames, bins)``.
+            noise_log: the same on the noise.
 
         Returns:
             ``(samples,)``.
@@ -107,8 +125,7 @@ class Clip:
         transform, out = self.shared.transform, Signal(self.shared.transform, self.grid)
         given = (self.signals[0].samples, self.signals[1].samples, self.live)
         shape = (transform.hop_length, self.frames)
-        rows = F.pad(logs.detach(), (0, -logs.shape[1] % LANES)).reshape(-1, LANES)
-        masks = (rows.numpy(), self.shared.offsets)
+        masks = (_side_by_side(pulse_log, noise_log).reshape(-1, LANES).numpy(), self.shared.offsets)
         self.grid.run(_numba().sing, shape, transform.tables, given, masks, (out.sums(), out.samples))
         return out.audio()
 

@@ -73,7 +73,7 @@ def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-
         missed: nepers, ``(frames, bands)``.
         belief: logits of half the share, for the pulses and for the noise, ``(frames, 2 * bands)``.
         spread: see :func:`envelopes`.
-        logs: ``(masks on the pulses, masks on the noise)``, each ``(frames, bins)``.
+        logs: on the pulses and on the noise side by side, ``(frames, at least 2 * bins)``.
         out: the same.
     """
     lower, weights = spread
@@ -100,7 +100,8 @@ def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-
             for k in range(0, tall, LANES):
                 out_of_lanes(added, k, columns, k, tall)
             for frame in range(begin, min(begin + LANES, stop)):
-                before, after, more = logs[half][frame], out[half][frame], columns[frame - begin]
+                before, after = logs[frame, half * bins :], out[frame, half * bins :]
+                more = columns[frame - begin]
                 for k in range(bins):
                     after[k] = before[k] + more[k]
 
