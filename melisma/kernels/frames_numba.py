@@ -6,8 +6,9 @@ Arrays of frames are ``(frames * channels / 16, 16)``.
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.lanes_numba import compiled, everywhere, exponential, inner, load, meet, store, sum_of
+from melisma.kernels.lanes_numba import compiled, everywhere, exponential, inner, load, store, sum_of
 from melisma.kernels.matrix_numba import DEEP, WIDE, part_of_product, product
+from melisma.kernels.waiting_numba import meet
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 # gelu(x) = x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3))), the form with tanh in other words.

@@ -32,7 +32,7 @@ class _Bell:
 
     def wait(self, heard: int) -> None:
         """Until it has been rung more often than ``heard``."""
-        from melisma.kernels.lanes_numba import changed
+        from melisma.kernels.waiting_numba import changed
 
         while self._rung[0] <= heard:
             if changed(self._rung, heard, _LOOKS):

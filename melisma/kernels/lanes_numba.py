@@ -5,11 +5,10 @@ overlap, and in an FFT it cannot. So rows are loaded, computed with and stored a
 LLVM maps to whatever the machine has: one register of AVX-512, two of AVX2, four of NEON.
 
 ``lanes`` values know ``+ - * /`` with each other and with float32 scalars. An array of lanes is a float32 array
-``(rows, 16)``. The barrier at the end lets workers wait for each other without the GIL.
+``(rows, 16)``.
 """
 
 import operator
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -28,7 +27,6 @@ from melisma.kernels.polynomials import COSINE, DOUBLE_SINE, LOGARITHM, ROUND
 _FAST = frozenset({"contract"})
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _WORDS = ir.VectorType(ir.IntType(32), LANES)
-_SPINS = 200  # looks at the barrier before the core is offered to others
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -364,57 +362,3 @@ def sine_and_cosine_of_cycles(cycles):  # type: ignore[no-untyped-def]
     sine = _SIN[0] + q * (_SIN[1] + q * (_SIN[2] + q * (_SIN[3] + q * (_SIN[4] + q * (_SIN[5] + q * _SIN[6])))))
     cosine = _COS[0] + q * (_COS[1] + q * (_COS[2] + q * (_COS[3] + q * (_COS[4] + q * (_COS[5] + q * _COS[6])))))
     return r * sine, cosine
-
-
-@intrinsic
-def _arrive(typing: Any, counter: Any) -> Any:
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(counter), lowered
-
-
-@intrinsic
-def _arrived(typing: Any, counter: Any) -> Any:
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.load_atomic(data, "seq_cst", align=8)
-
-    return types.int64(counter), lowered
-
-
-@intrinsic
-def _let_others(typing: Any) -> Any:
-    """Offer the core to another thread, where the system knows ``sched_yield``."""
-
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if os.name == "posix":
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), lowered
-
-
-@inner
-def meet(counter, expected):  # type: ignore[no-untyped-def]
-    """Wait until ``expected`` arrivals have been counted, one's own among them; ``counter`` is int64 ``(1,)``."""
-    _arrive(counter)
-    looks = 0
-    while _arrived(counter) < expected:
-        looks += 1
-        if looks > _SPINS:
-            _let_others()
-
-
-@compiled
-def changed(counter, seen, looks):  # type: ignore[no-untyped-def]
-    """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, at most so many times; whether it is."""
-    for look in range(looks):
-        if _arrived(counter) > seen:
-            return True
-        if look > _SPINS:
-            _let_others()
-    return False

@@ -13,10 +13,10 @@ from melisma.kernels.lanes_numba import (
     larger,
     load,
     logarithm,
-    meet,
     out_of_lanes,
     store,
 )
+from melisma.kernels.waiting_numba import meet
 
 _ZERO, _ONE, _TWO, _HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
 _SILENT = np.float32(1e-14)

@@ -15,11 +15,11 @@ from melisma.kernels.lanes_numba import (
     larger,
     load,
     logarithm,
-    meet,
     root,
     smaller,
     store,
 )
+from melisma.kernels.waiting_numba import meet
 
 _ZERO, _ONE, _QUARTER = np.float32(0.0), np.float32(1.0), np.float32(0.25)
 _EXP = tuple(np.float32(1 / value) for value in range(1, 9))
