@@ -1,5 +1,11 @@
 """Matrix products in tiles against those of numpy, and masks of which a draft missed something against torch."""
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +57,23 @@ def test_a_row_is_the_same_to_the_last_digit_in_any_piece() -> None:
     whole = _made(x, weights, bias, 300, 50)
     for first, stop in ((0, 17), (17, 18), (18, 50)):
         np.testing.assert_array_equal(_made(x[first:stop].copy(), weights, bias, 300, stop - first), whole[first:stop])
+
+
+_AVX2 = """
+import numpy as np
+from test_matrix import WIDE, _made
+rng = np.random.default_rng(0)
+x, weights = rng.standard_normal((13, 300)).astype(np.float32), rng.standard_normal((300, 40)).astype(np.float32)
+made = _made(x, weights, np.zeros(40, np.float32), 300, 13)
+print(WIDE, np.abs(made - x.astype(np.float64) @ weights).max() <= 1e-4)
+"""
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="another kind of processor")
+def test_tiles_for_the_registers_of_avx2_make_the_same(tmp_path: Path) -> None:
+    """A machine with AVX-512 compiles for one without, in a process of its own."""
+    machine = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+f16c"}
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, **machine, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", _AVX2], env=env, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["16", "True"], done.stderr
