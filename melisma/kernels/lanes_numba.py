@@ -21,6 +21,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from melisma.kernels import LANES
+from melisma.kernels.keeping import kept
 from melisma.kernels.polynomials import COSINE, DOUBLE_SINE, LOGARITHM, ROUND
 
 # Contraction to fused multiply-add only: reordering sums would undo the rounding trick.
@@ -30,12 +31,8 @@ _WORDS = ir.VectorType(ir.IntType(32), LANES)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call, without the GIL; keep the machine code beside the module or in the user's cache."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(_FAST), "error_model": "numpy"}
-    try:
-        return njit(function, cache=True, **options)
-    except RuntimeError:  # no folder may be written
-        return njit(function, **options)
+    """See :func:`melisma.kernels.keeping.kept`."""
+    return kept(function, _FAST)
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:

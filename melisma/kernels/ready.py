@@ -15,7 +15,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from melisma.kernels import choice
+from melisma.kernels import choice, keeping
 
 _COMPILER = "melisma.inference.compiling"  # the module that runs every kernel once
 _LONGEST_SECONDS = 900.0  # after that a compiler that has not come back is taken for dead
@@ -59,11 +59,8 @@ def marker() -> Path:
     """The file that says so."""
     default = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or default or Path.home() / ".cache")
-    here = Path(__file__).parent
-    sources = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(here.glob("*.py"))]
-    facts = (
-        str(here), sources, importlib.metadata.version("numba"), sys.version, platform.machine(), choice.cpu_features()
-    )  # fmt: skip
+    numba, machine = importlib.metadata.version("numba"), (platform.machine(), choice.cpu_features())
+    facts = (str(Path(__file__).parent), keeping.sources(), numba, sys.version, machine)
     return folder / "melisma" / f"kernels-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from melisma.kernels.keeping import kept
 from melisma.kernels.polynomials import DOUBLE_SINE, ROUND, SINE_SQUARED
 
 MARGIN = 3  # rows on either side of a block that its output depends on, once up and once down
@@ -33,11 +34,8 @@ _HALF = np.float32(0.5)
 
 
 def _compiled(function: Callable[..., Any], fastmath: frozenset[str] = _FAST) -> Callable[..., Any]:
-    """Compile on the first call, without the GIL; keep the machine code beside the module or in the user's cache."""
-    try:
-        return njit(function, nogil=True, cache=True, fastmath=set(fastmath), error_model="numpy")
-    except RuntimeError:  # no folder may be written
-        return njit(function, nogil=True, fastmath=set(fastmath), error_model="numpy")
+    """See :func:`melisma.kernels.keeping.kept`."""
+    return kept(function, fastmath)
 
 
 @njit(inline="always", fastmath=set(_FAST))

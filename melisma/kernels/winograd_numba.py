@@ -6,7 +6,6 @@ that meet the same taps; all below is said of such rows.
 Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
 is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
 times that in tiles of four and groups of at most four taps, ten to twenty times that where kernels are taken whole.
-They stand in this file because numba keeps machine code until the file of a kernel changes.
 """
 
 from dataclasses import dataclass
