@@ -21,6 +21,8 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "one subframe": SpectralConfig(SMALL, n_fft=1024, subframes=1, channels=32, blocks=2, projections=0),
     "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=64, blocks=1, projections=2, low_rounds=8),
     "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
+    "settled-twice": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=2),
+    "never-settled": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=0),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
 }
 

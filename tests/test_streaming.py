@@ -48,6 +48,8 @@ PLAIN = {
         mel=dataclasses.replace(SMALL_MEL, hop_length=120, n_fft=480, win_length=480), n_fft=320, subframes=3
     ),
     "no-draft": lambda: _spectral(draft=False),
+    "never-settled": lambda: _spectral(settles=0),
+    "settled-twice": lambda: _spectral(n_fft=256, settles=2),
     "held": lambda: _spectral(n_fft=256, hold_frames=5),
     "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True, draft=False),
     "causal-analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0, causal=True)),

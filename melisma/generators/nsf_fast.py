@@ -11,18 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from melisma.kernels import choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
 from melisma.layers.activations import REACH, AntiAliased
 from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
-from melisma.layers.weights import versions, weights_of
+from melisma.layers.weights import made_of, weights_of
 
 if TYPE_CHECKING:
     from melisma.generators.nsf_hifigan import NsfHifigan
@@ -224,7 +223,6 @@ class FastNsfHifigan:
 
     def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, filtering: bool) -> None:
         config = generator.config
-        self.filtering = filtering
         self.stages = [Stage(generator, number, dtype, filtering) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
@@ -291,9 +289,6 @@ def _windows(stage: Stage, excitation: Tensor | None, item: int) -> Tensor | Non
     return padded.unfold(0, window, step)
 
 
-_packed: WeakKeyDictionary[nn.Module, tuple[Any, dict[torch.dtype, FastNsfHifigan]]] = WeakKeyDictionary()
-
-
 def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
     """The packed form of a generator, kept until its weights change; None where the plain forward is to be taken.
 
@@ -318,13 +313,5 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
         dtype = torch.get_autocast_dtype("cpu")
         if dtype != torch.bfloat16 or not choice.bfloat16_convolutions().fast:
             return None
-    seen = versions(weights)
-    known, plans = _packed.get(generator, (None, {}))
-    if known != seen:
-        plans = {}
-        _packed[generator] = (seen, plans)
     filtering = dtype == torch.float32 and ready.usable(choice.filtering())
-    if dtype not in plans or plans[dtype].filtering != filtering:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            plans[dtype] = FastNsfHifigan(generator, dtype, filtering)
-    return plans[dtype]
+    return made_of(generator, weights, lambda: FastNsfHifigan(generator, dtype, filtering), (dtype, filtering))

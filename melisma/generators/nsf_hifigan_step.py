@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, ready, workers
+from melisma.kernels import choice, workers
 from melisma.layers import rows
 from melisma.layers.streaming import Memory, State
 from melisma.source import GlidingSource, Randomness
@@ -26,37 +26,24 @@ def step(
     randomness: Randomness,
 ) -> tuple[Tensor, State]:
     """See :meth:`melisma.generators.nsf_hifigan.NsfHifigan.step`, which checks the inputs."""
-    can = generator.config.activation == "leaky-relu" or (choice.snake().fast and ready.ready())
-    by_rows = can and rows.wanted(generator, features)
-    with workers.ours() if by_rows else nullcontext():
-        return _stepped(generator, features, f0_hz, speaker, memory, randomness, by_rows)
-
-
-def _stepped(
-    generator: "NsfHifigan",
-    features: Tensor,
-    f0_hz: Tensor | None,
-    speaker: Tensor | None,
-    memory: Memory,
-    randomness: Randomness,
-    by_rows: bool,
-) -> tuple[Tensor, State]:
     config = generator.config
     frames = features.shape[-1]
     before = memory.count("frames", frames)
-    excitation = None
-    if f0_hz is not None and config.source != "none":
-        excitation = _excite(generator, f0_hz, memory.at("source"), randomness).to(features.dtype)
-    x = memory.through("conv_pre", generator.conv_pre, features)
-    x = _condition(generator, x, frames, speaker, memory.at("condition"), randomness)
-    x = rows.as_rows(x) if by_rows else x
-    for stage in range(len(generator.ups)):
-        x = _stage(generator, x, stage, excitation, memory.at("stages").at(stage), by_rows)
-    x = memory.through("post_activation", generator.post_activation, x)
-    x = memory.through("conv_post", generator.conv_post, x)
-    x = x.tanh() if config.final_activation == "tanh" else x.clamp(-1.0, 1.0)
-    emitted = memory.count("samples", x.shape[-1])
-    return x[..., : (before + frames) * generator.hop_length - emitted], memory.state
+    by_rows = (config.activation == "leaky-relu" or choice.snake().fast) and rows.wanted(generator, features)
+    with workers.ours() if by_rows else nullcontext():
+        excitation = None
+        if f0_hz is not None and config.source != "none":
+            excitation = _excite(generator, f0_hz, memory.at("source"), randomness).to(features.dtype)
+        x = memory.through("conv_pre", generator.conv_pre, features)
+        x = _condition(generator, x, frames, speaker, memory.at("condition"), randomness)
+        x = rows.as_rows(x) if by_rows else x
+        for stage in range(len(generator.ups)):
+            x = _stage(generator, x, stage, excitation, memory.at("stages").at(stage), by_rows)
+        x = memory.through("post_activation", generator.post_activation, x)
+        x = memory.through("conv_post", generator.conv_post, x)
+        x = x.tanh() if config.final_activation == "tanh" else x.clamp(-1.0, 1.0)
+        emitted = memory.count("samples", x.shape[-1])
+        return x[..., : (before + frames) * generator.hop_length - emitted], memory.state
 
 
 def _excite(generator: "NsfHifigan", f0_hz: Tensor, memory: Memory, randomness: Randomness) -> Tensor:

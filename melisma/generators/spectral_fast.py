@@ -9,7 +9,6 @@ import dataclasses
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from melisma.kernels.grid import Transform, together
 from melisma.kernels.masks import Masks
 from melisma.kernels.projection import fused, neighbours
 from melisma.layers.framing import Subframes
-from melisma.layers.weights import versions, weights_of
+from melisma.layers.weights import made_of, weights_of
 
 if TYPE_CHECKING:
     from melisma.generators.analytic import Analytic, AnalyticConfig
@@ -150,9 +149,6 @@ def _matrices() -> ModuleType:
     return matrix_numba
 
 
-_packed: WeakKeyDictionary[nn.Module, tuple[Any, FastBackbone]] = WeakKeyDictionary()
-
-
 def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
     """The packed backbone, kept until its weights change; None where the plain one is to be taken.
 
@@ -167,9 +163,4 @@ def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
     inner = generator.config.channels * generator.config.expansion
     if generator.config.channels % (2 * LANES) or inner % (2 * LANES) or any(w.dtype != torch.float32 for w in weights):
         return None
-    seen = versions(weights)
-    known = _packed.get(generator)
-    if known is None or known[0] != seen:
-        with torch.no_grad():
-            known = _packed[generator] = (seen, FastBackbone(generator))
-    return known[1]
+    return made_of(generator, weights, lambda: FastBackbone(generator))

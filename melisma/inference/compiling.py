@@ -12,7 +12,7 @@ from melisma.audio.mel import OPENVPI_44K
 from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
-from melisma.kernels import choice, ready, winograd
+from melisma.kernels import choice, gang, ready, winograd
 
 _FRAMES = 40
 
@@ -33,6 +33,7 @@ def compile_all() -> None:
         recording = np.zeros((channels, _FRAMES * 512 + 2 * MARGIN), np.float32)
         warp = Warp(curve, curve, centres, np.zeros(len(centres)), 1, 1024)
         warp.read(lambda index, samples=recording: samples[:, index + MARGIN])  # type: ignore[misc]
+    gang.run([lambda: None, lambda: None])
     if choice.filtering().fast:
         winograd.pack(torch.zeros(32, 32, 3), torch.zeros(32))(torch.zeros(_FRAMES, 32))
     ready.declare()

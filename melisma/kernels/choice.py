@@ -98,7 +98,7 @@ def convolutions() -> Choice:
 
 @lru_cache(maxsize=1)
 def bfloat16_convolutions() -> Choice:
-    """The same in bfloat16, which oneDNN refuses on CPUs that could do it slowly at best."""
+    """How convolutions are computed in bfloat16, which oneDNN refuses on CPUs that could do it slowly at best."""
     if not convolutions().fast:
         return convolutions()
     try:
@@ -111,7 +111,7 @@ def bfloat16_convolutions() -> Choice:
 
 @lru_cache(maxsize=1)
 def filtering() -> Choice:
-    """Whether those of residual blocks take fewer multiplications in float32."""
+    """How the convolutions of residual blocks are computed in float32."""
     lacking = _numba("")
     if not lacking.fast:
         return lacking

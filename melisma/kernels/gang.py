@@ -1,6 +1,6 @@
 """Threads that do their parts of a kernel together, and wait awake for a moment before they sleep.
 
-Half a second of singing takes melisma-44k a dozen kernels of a third of a millisecond. To wake a sleeping thread and to
+Two seconds of singing take melisma-44k a dozen kernels of a third of a millisecond. To wake a sleeping thread and to
 hand it the GIL takes a tenth: so a helper that has done its part looks out for the next one, without the GIL, before
 it goes to sleep, and whoever waits for it does the same.
 """

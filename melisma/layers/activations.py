@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melisma.kernels import snake as kernel
-from melisma.layers.rows import is_rows, kept, wanted
+from melisma.layers.rows import is_rows, wanted
 from melisma.layers.streaming import Memory
-from melisma.layers.weights import weights_of
+from melisma.layers.weights import made_of, weights_of
 
 TAPS = 12
 REACH = 6  # samples of input on either side on which an output sample of AntiAliased depends
@@ -131,7 +131,7 @@ class AntiAliased(nn.Module):
             alpha, height = act.terms()
             return torch.stack([alpha / math.pi, height]).unsqueeze(0).contiguous()
 
-        raised = kernel.up(x[0].t(), kept(act, weights_of(act), settings), self.taps).t().unsqueeze(0)
+        raised = kernel.up(x[0].t(), made_of(act, weights_of(act), settings), self.taps).t().unsqueeze(0)
         half = TAPS // 2
         up = memory.at("down").windows(raised, TAPS, 2, left=half - 1, right=half, mode="replicate")
         return kernel.down(up[0].t().contiguous(), self.taps).t().unsqueeze(0) if up.shape[-1] else up

@@ -4,23 +4,18 @@ A stream that is only listened to goes through its layers so: nothing is turned 
 them, and what a layer remembers means the same in either layout.
 """
 
-from collections.abc import Callable
-from typing import Any
-from weakref import WeakKeyDictionary
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from melisma.kernels import choice, ready, winograd
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
-from melisma.layers.weights import versions, weights_of
+from melisma.layers.weights import made_of, weights_of
 
 _LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
 _FEWEST_CHANNELS = 16
 
 Packed = PackedConvolution | winograd.Winograd
-_kept: WeakKeyDictionary[nn.Module, tuple[Any, dict[bool, Any]]] = WeakKeyDictionary()
 
 
 def is_rows(x: Tensor) -> bool:
@@ -73,8 +68,7 @@ def _fits(layer: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> bool:
 
 
 def _form(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
-    form: Packed = kept(layer, [layer.weight], lambda: _pack(layer, filtered), filtered)
-    return form
+    return made_of(layer, [layer.weight], lambda: _pack(layer, filtered), filtered)
 
 
 def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
@@ -84,16 +78,3 @@ def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
         assert layer.bias is not None  # who asks for it has looked
         return winograd.pack(layer.weight, layer.bias, layer.dilation[0], exact=True, padded=False)
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)
-
-
-def kept(module: nn.Module, weights: list[Tensor], make: Callable[[], Any], which: bool = False) -> Any:
-    """What is made of the weights of a module, one or two forms of it, until they change."""
-    seen = versions(weights)
-    known, forms = _kept.get(module, (None, {}))
-    if known != seen:
-        forms = {}
-        _kept[module] = (seen, forms)
-    if which not in forms:
-        with torch.no_grad():
-            forms[which] = make()
-    return forms[which]

@@ -1,6 +1,14 @@
-"""The weights of a module, found quickly: before every forward it is asked whether they are still the same."""
+"""The weights of a module, and what is made of them to compute faster: packed once, until they change."""
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
 from torch import Tensor, nn
+
+Made = TypeVar("Made")
+_made: WeakKeyDictionary[nn.Module, tuple[Any, dict[Hashable, Any]]] = WeakKeyDictionary()
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -17,6 +25,15 @@ def weights_of(module: nn.Module) -> list[Tensor]:
     return found
 
 
-def versions(weights: list[Tensor]) -> tuple[tuple[int, int], ...]:
-    """What changes when the weights do."""
-    return tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+def made_of(module: nn.Module, weights: list[Tensor], make: Callable[[], Made], form: Hashable = None) -> Made:
+    """What ``make`` makes of some weights of a module: one for every ``form`` asked for, kept until they change."""
+    seen = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    known, forms = _made.get(module, (None, {}))
+    if known != seen:
+        forms = {}
+        _made[module] = (seen, forms)
+    if form not in forms:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            forms[form] = make()
+    made: Made = forms[form]
+    return made
