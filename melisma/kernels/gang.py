@@ -5,6 +5,7 @@ hand it the GIL takes a tenth: so a helper that has done its part looks out for 
 it goes to sleep, and whoever waits for it does the same.
 """
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -52,7 +53,8 @@ class _Helper:
         self._task: Task | None = None
         self._error: BaseException | None = None
         self._count = 0
-        threading.Thread(target=self._work, name="melisma-helper", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="melisma-helper", daemon=True)
+        self._thread.start()
 
     def give(self, task: Task) -> None:
         """Begin a task, after one that an interrupt may have left behind."""
@@ -67,14 +69,21 @@ class _Helper:
         error, self._error = self._error, None
         return error
 
+    def leave(self) -> None:
+        """End the thread."""
+        self.join()
+        self._given.ring()
+        self._thread.join()
+
     def _work(self) -> None:
         heard = 0
         while True:
             self._given.wait(heard)
             heard += 1
             task, self._task = self._task, None
+            if task is None:  # the process ends
+                return
             try:
-                assert task is not None
                 task()
             except BaseException as error:
                 self._error = error
@@ -90,6 +99,13 @@ def _forget() -> None:
     global _one_at_a_time
     _one_at_a_time = threading.Lock()
     _helpers.clear()
+
+
+@atexit.register
+def _leave() -> None:
+    """A thread that comes back from compiled code while Python is being taken down aborts the process."""
+    while _helpers:
+        _helpers.pop().leave()
 
 
 # A child process has none of its parent's threads.

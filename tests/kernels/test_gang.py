@@ -1,6 +1,8 @@
 """Threads that do their parts of a kernel together."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -111,3 +113,11 @@ def test_a_child_process_has_helpers_of_its_own() -> None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     pytest.fail("the child waits for threads that it does not have")
+
+
+def test_helpers_leave_before_python_does() -> None:
+    code = "from melisma.kernels import gang; gang.run([lambda: None] * 3); helpers = gang._helpers[:]; " + (
+        "gang._leave(); print([helper._thread.is_alive() for helper in helpers], gang._helpers)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[False, False] []", "")
