@@ -1,6 +1,7 @@
 """The packed generator against its plain forward, over every setting of the tests beside it."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from melisma.kernels import choice, winograd
 from melisma.layers.weight_norm import fold
 
 pytestmark = pytest.mark.skipif(not choice.convolutions().fast, reason=choice.convolutions().why)
+REORDER = torch.ops.mkldnn._reorder_convolution_weight if choice.convolutions().fast else None
 parametrised = pytest.mark.parametrize("name", CONFIGS)
 
 
@@ -46,7 +48,7 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
         if filtering:
             pytest.skip(choice.filtering().why)
     elif not filtering:
-        monkeypatch.setattr(choice, "filtering", lambda: choice.Choice("onednn-tiles", False, "for comparison"))
+        monkeypatch.setattr(choice, "filtering", lambda: NO_FILTERING)
     config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=128)
     torch.manual_seed(0)
     generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
@@ -65,10 +67,33 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
     assert (part - found[..., : part.shape[-1]])[..., :heard].abs().max() <= 1e-4 * expected.std()
 
 
-@pytest.mark.skipif(not choice.bfloat16_convolutions().fast, reason=choice.bfloat16_convolutions().why)
+NO_FILTERING = choice.Choice("onednn-tiles", False, "for comparison")
+
+
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """To change what the machine has; what was decided before is decided again, then and afterwards."""
+    decisions = (choice.bfloat16_convolutions, choice.half_precision)
+    for decision in decisions:
+        decision.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    for decision in decisions:
+        decision.cache_clear()
+
+
+@pytest.mark.parametrize("filtering", [False, True])
 @pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan"])
-def test_bfloat16_is_within_forty_decibels(name: str) -> None:
-    """As the audio of real size: wide stages in bfloat16, the narrow ones and all sums in float32."""
+def test_bfloat16_is_within_forty_decibels(name: str, filtering: bool, decided: pytest.MonkeyPatch) -> None:
+    """As the audio of real size: wide stages in bfloat16 or coarsely filtered, narrow ones and all sums in float32."""
+    if filtering:
+        if not choice.filtering().fast:
+            pytest.skip(choice.filtering().why)
+        decided.setattr(choice, "bfloat16_instructions", lambda: ("avx512-bf16",))
+    else:
+        decided.setattr(choice, "filtering", lambda: NO_FILTERING)
+    if not choice.bfloat16_convolutions().fast:
+        pytest.skip(choice.bfloat16_convolutions().why)
     config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=256)
     torch.manual_seed(0)
     generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
@@ -82,26 +107,40 @@ def test_bfloat16_is_within_forty_decibels(name: str) -> None:
         plan = nsf_fast.packed(generator, features)
         rough = generator(features, f0, None, drawn)
     assert plan is not None
+    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b[0].convolutions]
+    assert all(filters) if filtering else not any(filters)
     assert plan.stages[0].dtype == torch.bfloat16
     assert plan.stages[-1].dtype == (torch.float32 if config.channels(3) < 32 else torch.bfloat16)
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).square().sum() < 1e-4 * exact.square().sum()
 
 
-def test_where_onednn_refuses_bfloat16_the_plain_forward_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("filtering", [False, True])
+def test_where_onednn_refuses_bfloat16_filtering_or_the_plain_forward_is_taken(
+    filtering: bool, decided: pytest.MonkeyPatch
+) -> None:
     def refuses(*_: object) -> None:
         raise RuntimeError("bf16 path needs the cpu support avx512bw")
 
-    choice.bfloat16_convolutions.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", refuses)
-        assert choice.bfloat16_convolutions() == choice.Choice(
-            "torch", False, "bf16 path needs the cpu support avx512bw"
-        )
-        generator = listening("plain")
-        with torch.autocast("cpu", torch.bfloat16):
-            assert nsf_fast.packed(generator, inputs(generator, 4)[0]) is None
-    choice.bfloat16_convolutions.cache_clear()
+    if not filtering:
+        decided.setattr(choice, "filtering", lambda: NO_FILTERING)
+    elif not choice.filtering().fast:
+        pytest.skip(choice.filtering().why)
+    decided.setattr(choice, "bfloat16_instructions", lambda: () if filtering else ("avx512-bf16",))
+    decided.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", refuses)
+    refusal = choice.Choice("torch", False, "bf16 path needs the cpu support avx512bw")
+    assert choice.bfloat16_convolutions() == refusal
+    generator = listening("plain")
+    features = inputs(generator, 4)[0]
+    decided.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", REORDER)
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = nsf_fast.packed(generator, features)
+    if filtering:
+        assert plan is not None
+        assert plan.stages[0].dtype == torch.float32
+    else:
+        assert plan is None
+        assert choice.half_precision() == refusal
 
 
 def test_changed_weights_are_heard() -> None:

@@ -21,6 +21,7 @@ from melisma.inference.vocoder import Vocoder
 from melisma.kernels import choice
 
 _PEAK_SIZE = 2048
+_TURN_SECONDS = 0.1  # what comes before a turn leaves the caches full of other things: a short clip is made repeatedly
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,13 @@ def gflop(vocoder: Vocoder, seconds: float = 0.5) -> float:
     return 1e-9 * counter.get_total_flops() * vocoder.sample_rate / audio.shape[-1]
 
 
-def _seconds(function: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+def _seconds(function: Callable[[], Any], at_least: float = 0.0) -> float:
+    """Seconds that a call takes: the mean of as many as fill ``at_least``."""
+    begin, calls, taken = time.perf_counter(), 0, 0.0
+    while calls == 0 or taken < at_least:
+        function()
+        calls, taken = calls + 1, time.perf_counter() - begin
+    return taken / calls
 
 
 def variants(precisions: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -146,7 +150,7 @@ def rows(
     with on_threads(setting.threads):
         for number in range(rounds + 1):
             for variant, times in taken.items():
-                seconds = _seconds(lambda variant=variant: sing(variant))  # type: ignore[misc]
+                seconds = _seconds(lambda variant=variant: sing(variant), _TURN_SECONDS)  # type: ignore[misc]
                 if number:  # the first round warms up
                     times.append(seconds)
             for precision in {precision for _, precision in taken}:

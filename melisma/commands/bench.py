@@ -25,7 +25,7 @@ def run(
     if out is not None:
         check_output(out)
     most = torch.get_num_threads()
-    here = ("float32", "bfloat16") if choice.bfloat16().fast else ("float32",)
+    here = ("float32", "bfloat16") if choice.half_precision().fast else ("float32",)
     plan = Plan(
         models=check(models),
         threads=threads or ((most,) if quick else tuple(sorted({1, most}))),

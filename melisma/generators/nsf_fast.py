@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 
 from melisma.kernels import choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
+from melisma.kernels.winograd import Rounding
 from melisma.layers.activations import REACH, AntiAliased
 from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
 from melisma.layers.weights import made_of, weights_of
@@ -107,7 +108,7 @@ class FilteringStep:
 class Stage:
     """One upsampling and what follows it."""
 
-    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, filtering: bool) -> None:
+    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, rounding: Rounding | None) -> None:
         config = generator.config
         self.rate, kernel = config.upsample_rates[number], config.upsample_kernel_sizes[number]
         self.channels = config.channels(number + 1)
@@ -127,8 +128,7 @@ class Stage:
         self.shift = self.overhang if config.padding == "up" else 0
         count = len(config.resblock_kernel_sizes)
         blocks = generator.resblocks[number * count : (number + 1) * count]
-        filtering = filtering and self.dtype == torch.float32
-        self.blocks = [_steps(block, self.dtype, snaky, filtering) for block in blocks]
+        self.blocks = [_steps(block, self.dtype, snaky, rounding) for block in blocks]
         shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         reach = RESIDUAL_BLOCKS[config.resblock].reach
         self.reach = max(reach(size, dilations, snaky) for size, dilations in shapes)
@@ -195,7 +195,7 @@ class Stage:
         return raised[start : start + end - begin].float()
 
 
-def _steps(block: Any, dtype: torch.dtype, snaky: bool, filtering: bool) -> list[Step] | list[FilteringStep]:
+def _steps(block: Any, dtype: torch.dtype, snaky: bool, rounding: Rounding | None) -> list[Step] | list[FilteringStep]:
     """The steps of a block. Snakes amplify rounding, so that convolutions beside them are made to round little."""
     activations = [_activation(module) for module in block.activations]
     pairs = isinstance(block, ResidualBlock1)
@@ -204,8 +204,9 @@ def _steps(block: Any, dtype: torch.dtype, snaky: bool, filtering: bool) -> list
     )
     size = 2 if pairs else 1
     places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
-    if filtering and all(winograd.fits(convolution.weight) for convolution in convolutions):
-        made = [winograd.pack(one.weight, one.bias, one.dilation[0], exact=snaky) for one in convolutions]
+    if rounding is not None and all(winograd.fits(convolution.weight) for convolution in convolutions):
+        least: Rounding = "exact" if snaky and rounding == "single" else rounding
+        made = [winograd.pack(one.weight, one.bias, one.dilation[0], least) for one in convolutions]
         return [FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places]
     longest_sum = _LONGEST_SUM if snaky and dtype == torch.float32 else None
     packed = [pack(one.weight, one.bias, dtype, one.dilation[0], longest_sum=longest_sum) for one in convolutions]
@@ -218,12 +219,12 @@ class FastNsfHifigan:
     Args:
         generator: with folded weights.
         dtype: of the convolutions; sums, activations and all narrow stages are float32.
-        filtering: whether float32 convolutions may be computed with fewer multiplications.
+        rounding: of residual blocks that are computed in float32 with fewer multiplications; None computes none so.
     """
 
-    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, filtering: bool) -> None:
+    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, rounding: Rounding | None) -> None:
         config = generator.config
-        self.stages = [Stage(generator, number, dtype, filtering) for number in range(len(config.upsample_rates))]
+        self.stages = [Stage(generator, number, dtype, rounding) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
         last: Any = generator.conv_post
@@ -309,9 +310,14 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
     if any(weight.dtype != torch.float32 for weight in weights) or parametrize.is_parametrized(generator.conv_pre):
         return None
     dtype = torch.float32
+    rounding: Rounding | None = "single" if ready.usable(choice.filtering()) else None
     if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        if dtype != torch.bfloat16 or not choice.bfloat16_convolutions().fast:
+        if torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return None
-    filtering = dtype == torch.float32 and ready.usable(choice.filtering())
-    return made_of(generator, weights, lambda: FastNsfHifigan(generator, dtype, filtering), (dtype, filtering))
+        filtered = choice.half_precision().path == "winograd" and rounding is not None
+        rounding = "half" if filtered else None
+        if choice.bfloat16_convolutions().fast and (choice.bfloat16_instructions() or not filtered):
+            dtype = torch.bfloat16
+        elif not filtered:
+            return None
+    return made_of(generator, weights, lambda: FastNsfHifigan(generator, dtype, rounding), (dtype, rounding))

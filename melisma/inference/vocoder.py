@@ -311,11 +311,14 @@ _PRECISIONS = {"auto": "what is fast here", "float32": "single", "bfloat16": "ha
 
 def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) -> Precision:
     """What ``auto`` means here; warns where bfloat16 is asked for and would only be slower."""
-    fast = choice.bfloat16()
+    convolutional = isinstance(generator, NsfHifigan)
     if wanted == "auto":
-        return "bfloat16" if device.type == "cpu" and fast.fast and isinstance(generator, NsfHifigan) else "float32"
-    if wanted == "bfloat16" and device.type == "cpu" and not fast.fast:
-        warnings.warn(f"bfloat16 is slower than float32 here: {fast.why}", UserWarning, stacklevel=3)
+        return "bfloat16" if device.type == "cpu" and choice.bfloat16().fast and convolutional else "float32"
+    if wanted == "bfloat16" and device.type == "cpu":
+        half = choice.half_precision()
+        if not (convolutional and half.fast):
+            why = half.why if convolutional else "kernels for this kind of model are in float32"
+            warnings.warn(f"bfloat16 is slower than float32 here: {why}", UserWarning, stacklevel=3)
     return "bfloat16" if wanted == "bfloat16" else "float32"
 
 

@@ -154,17 +154,32 @@ def gpu_snake() -> Choice:
     return Choice("triton", True, "one pass, compiled on the first call and kept")
 
 
+def bfloat16_instructions() -> tuple[str, ...]:
+    """What this CPU has for products in bfloat16."""
+    return tuple(name for name in ("amx", "avx512-bf16") if name in cpu_features())
+
+
+@lru_cache(maxsize=1)
+def half_precision() -> Choice:
+    """How residual blocks are computed where no more is asked of them than what bfloat16 keeps."""
+    found = bfloat16_instructions()
+    if "amx" not in found and filtering().fast:
+        return Choice("winograd", True, "minimal filtering in tiles so large that float32 rounds as less than bfloat16")
+    if not found:
+        return Choice("torch", False, "this CPU has no instructions for bfloat16 (amx or avx512-bf16)")
+    if not bfloat16_convolutions().fast:
+        return bfloat16_convolutions()
+    return Choice("onednn-tiles", True, f"this CPU has {' and '.join(found)}")
+
+
 @lru_cache(maxsize=1)
 def bfloat16() -> Choice:
     """Whether ``precision="auto"`` means bfloat16 on a CPU."""
-    found = [name for name in ("amx", "avx512-bf16") if name in cpu_features()]
-    if not found:
-        return Choice("float32", False, "this CPU has no instructions for bfloat16 (amx or avx512-bf16)")
-    if not bfloat16_convolutions().fast:
-        return Choice("float32", False, bfloat16_convolutions().why)
-    if found == ["avx512-bf16"] and filtering().fast:
-        return Choice("float32", False, "avx512-bf16 halves the time of a product, minimal filtering takes more off")
-    return Choice("bfloat16", True, f"this CPU has {' and '.join(found)}")
+    if not half_precision().fast:
+        return Choice("float32", False, half_precision().why)
+    if half_precision().path == "winograd":
+        return Choice("float32", False, "minimal filtering is exact to float32 for a third more time")
+    return Choice("bfloat16", True, half_precision().why)
 
 
 def choices() -> dict[str, Choice]:
@@ -172,6 +187,7 @@ def choices() -> dict[str, Choice]:
     return {
         "convolutions": convolutions(),
         "float32 residual blocks": filtering(),
+        "bfloat16 residual blocks": half_precision(),
         "snake": snake(),
         "mel projection": projection(),
         "pulses, noise and warps": excitation(),

@@ -14,12 +14,15 @@ many taps in a group as outputs in a tile.
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from melisma.kernels import LANES
+
+Rounding = Literal["exact", "single", "half"]
 
 _MULTIPLE = 2 * LANES  # of the channels
 
@@ -76,20 +79,23 @@ def fits(weight: Tensor) -> bool:
     return kernel >= 3 and kernel % 2 == 1 and outputs % _MULTIPLE == 0 and inputs % _MULTIPLE == 0
 
 
-def pack(weight: Tensor, bias: Tensor, dilation: int = 1, exact: bool = False, padded: bool = True) -> Winograd:
+def pack(
+    weight: Tensor, bias: Tensor, dilation: int = 1, rounding: Rounding = "single", padded: bool = True
+) -> Winograd:
     """Transform the weights of a convolution.
 
     Args:
         weight: ``(out_channels, in_channels, kernel)``, for which :func:`fits` holds.
         bias: ``(out_channels,)``.
         dilation: samples between taps.
-        exact: rather round little than multiply little.
+        rounding: ``exact`` as little as a plain sum, or nearly; ``single`` 1e-6 of the output; ``half`` less than
+            bfloat16 does, with the fewest multiplications.
         padded: whether zeros on either side keep the length.
     """
     from melisma.kernels.matrix_numba import packed
 
     outputs, inputs, kernel = weight.shape
-    filtering = _numba().filtering(kernel, exact)
+    filtering = _numba().filtering(kernel, rounding)
     groups = -(-kernel // filtering.taps)
     taps = torch.nn.functional.pad(weight.detach().double(), (0, groups * filtering.taps - kernel))
     transform = torch.from_numpy(filtering.matrices()[1])

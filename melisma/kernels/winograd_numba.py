@@ -5,10 +5,13 @@ that meet the same taps; all below is said of such rows.
 
 Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
 is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
-times that in tiles of four and groups of at most four taps, ten to twenty times that where kernels are taken whole.
+times that in tiles of four and groups of at most four taps, ten to twenty times that where kernels are taken whole. In
+the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 rounds 2e-3.
 """
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from numba.extending import intrinsic
 from melisma.kernels import LANES
 from melisma.kernels.lanes_numba import VECTOR, compiled, inner, spread
 from melisma.kernels.matrix_numba import WIDE, product
+from melisma.kernels.winograd import Rounding
 
 # Rows of the transformed samples that are multiplied at once: they and the products stay in the second-level cache.
 _BLOCK_VALUES = 65536
@@ -61,12 +65,34 @@ class Filtering:
             rows = np.asarray(points)[:, None] ** np.arange(count)
             return np.vstack([rows, np.eye(count)[-1:]]) if self.infinity else rows
 
-        inverse = np.linalg.inv(powers(self.products)).T
-        inverse[np.abs(inverse) < 1e-9] = 0.0
+        inverse = _interpolation(points, self.infinity)
         scale = 2.0 ** np.round(np.log2(np.abs(inverse).sum(axis=1, keepdims=True)))
         for row in range(int(self.zero), len(points), 2):
             scale[row + 1] *= np.sign(np.dot(inverse[row, ::2], inverse[row + 1, ::2]))
         return powers(self.step).T, powers(self.taps) * scale, inverse / scale
+
+
+def _interpolation(points: list[float], infinity: bool) -> np.ndarray:
+    """The transposed inverse of the matrix of powers of the points, exact until it is rounded: twenty points would cost
+    an inversion in double precision most of its digits."""
+    exact = [Fraction(point) for point in points]
+    rows = []
+    for number, point in enumerate(exact):
+        # The polynomial that is 1 at this point and 0 at the others.
+        others = exact[:number] + exact[number + 1 :]
+        scale = math.prod(point - other for other in others)
+        rows.append([coefficient / scale for coefficient in _monic(others)] + [Fraction(0)] * infinity)
+    if infinity:
+        rows.append(_monic(exact))
+    return np.array([[float(value) for value in row] for row in rows])
+
+
+def _monic(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of the polynomial with these roots, the lowest first."""
+    made = [Fraction(1)]
+    for root in roots:
+        made = [low - root * high for low, high in zip([Fraction(0), *made], [*made, Fraction(0)], strict=True)]
+    return made
 
 
 # By the size of the kernel; others are cut into groups of four taps.
@@ -78,12 +104,18 @@ FAST = {
     11: Filtering(6, 6, (0.375, 0.625, 1.125, 1.75, 3.0), True, False),
 }
 GROUPED = Filtering(4, 4, (0.25, 0.875, 1.75), False, True)
-ALL = (*FAST.values(), GROUPED)
+COARSE = {
+    3: Filtering(8, 3, (0.4, 0.875, 1.125, 2.0), True, True),
+    7: Filtering(10, 7, (0.375, 0.625, 0.75, 1.0, 1.375, 1.75, 4.0), True, True),
+    11: Filtering(10, 11, (0.25, 0.375, 0.75, 0.875, 1.0, 1.125, 1.5, 3.0, 4.0), True, True),
+}
+ALL = (*FAST.values(), GROUPED, *COARSE.values())
+_TABLES: dict[Rounding, dict[int, Filtering]] = {"exact": EXACT, "single": FAST, "half": {**FAST, **COARSE}}
 
 
-def filtering(kernel: int, exact: bool) -> Filtering:
+def filtering(kernel: int, rounding: Rounding) -> Filtering:
     """How a kernel of that size is filtered."""
-    return (EXACT if exact else FAST).get(kernel, GROUPED)
+    return _TABLES[rounding].get(kernel, GROUPED)
 
 
 class _Writer:
@@ -202,8 +234,10 @@ def _fall(filtering: Filtering) -> Any:
     return fall
 
 
-_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED = (_rise(filtering) for filtering in ALL)
-_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED = (_fall(filtering) for filtering in ALL)
+_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED, *_RISE_COARSE = (_rise(filtering) for filtering in ALL)
+_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED, *_FALL_COARSE = (_fall(filtering) for filtering in ALL)
+_RISE_COARSE_3, _RISE_COARSE_7, _RISE_COARSE_11 = _RISE_COARSE
+_FALL_COARSE_3, _FALL_COARSE_7, _FALL_COARSE_11 = _FALL_COARSE
 _STEPS = tuple(filtering.step for filtering in ALL)
 _PRODUCTS = tuple(filtering.products for filtering in ALL)
 
@@ -220,8 +254,14 @@ def _transform(kind, x, at, width, slope, out, to, stride):  # type: ignore[no-u
             _RISE_7(x, at + column, width, slope, out, to + column, stride)
         elif kind == 3:
             _RISE_11(x, at + column, width, slope, out, to + column, stride)
-        else:
+        elif kind == 4:
             _RISE_GROUPED(x, at + column, width, slope, out, to + column, stride)
+        elif kind == 5:
+            _RISE_COARSE_3(x, at + column, width, slope, out, to + column, stride)
+        elif kind == 6:
+            _RISE_COARSE_7(x, at + column, width, slope, out, to + column, stride)
+        else:
+            _RISE_COARSE_11(x, at + column, width, slope, out, to + column, stride)
 
 
 @inner
@@ -238,8 +278,14 @@ def _transform_back(kind, made, at, stride, bias, base, added, out, to, width): 
             _FALL_7(made, source, stride, bias, channel, base, added, out, target, width)
         elif kind == 3:
             _FALL_11(made, source, stride, bias, channel, base, added, out, target, width)
-        else:
+        elif kind == 4:
             _FALL_GROUPED(made, source, stride, bias, channel, base, added, out, target, width)
+        elif kind == 5:
+            _FALL_COARSE_3(made, source, stride, bias, channel, base, added, out, target, width)
+        elif kind == 6:
+            _FALL_COARSE_7(made, source, stride, bias, channel, base, added, out, target, width)
+        else:
+            _FALL_COARSE_11(made, source, stride, bias, channel, base, added, out, target, width)
 
 
 @inner

@@ -76,5 +76,5 @@ def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
         return pack(polyphase(layer.weight, layer.stride[0]), None, torch.float32, padding=0)
     if filtered:
         assert layer.bias is not None  # who asks for it has looked
-        return winograd.pack(layer.weight, layer.bias, layer.dilation[0], exact=True, padded=False)
+        return winograd.pack(layer.weight, layer.bias, layer.dilation[0], "exact", padded=False)
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)

@@ -19,6 +19,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         choice.projection,
         choice.gpu_snake,
         choice.bfloat16,
+        choice.half_precision,
         choice.filtering,
         choice.bfloat16_convolutions,
         choice.cpu_features,
@@ -72,8 +73,25 @@ def test_auto_means_bfloat16_where_the_cpu_has_it(features, chosen, monkeypatch)
 
 def test_bfloat16_without_instructions_is_done_and_warned_of(monkeypatch) -> None:
     monkeypatch.setattr(choice, "cpu_features", lambda: ())
+    from test_nsf_hifigan import made
+
+    convolutional, cpu = made("plain"), torch.device("cpu")
     with pytest.warns(UserWarning, match="slower than float32 here: this CPU has no instructions"):
+        assert vocoder._precision("bfloat16", convolutional, cpu) == "bfloat16"
+    with pytest.warns(UserWarning, match="slower than float32 here: kernels for this kind of model are in float32"):
         assert vocoder.load("analytic", precision="bfloat16").precision == "bfloat16"
+
+
+@pytest.mark.parametrize("features", [("avx2",), ("avx512", "avx512-bf16")])
+def test_without_amx_half_precision_is_filtered(features, monkeypatch, recwarn) -> None:
+    from test_nsf_hifigan import made
+
+    monkeypatch.setattr(choice, "cpu_features", lambda: features)
+    if not choice.filtering().fast:
+        pytest.skip(choice.filtering().why)
+    assert choice.half_precision().path == "winograd"
+    assert vocoder._precision("bfloat16", made("plain"), torch.device("cpu")) == "bfloat16"
+    assert not recwarn.list
 
 
 def test_info_needs_a_model_or_the_system(capsys) -> None:
