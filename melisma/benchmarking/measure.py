@@ -21,7 +21,8 @@ from melisma.inference.vocoder import Vocoder
 from melisma.kernels import choice
 
 _PEAK_SIZE = 2048
-_TURN_SECONDS = 0.1  # what comes before a turn leaves the caches full of other things: a short clip is made repeatedly
+# What comes before a turn leaves the caches full of other things, so that short clips are made more than once.
+_TURN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,13 @@ def gflop(vocoder: Vocoder, seconds: float = 0.5) -> float:
 
 
 def _seconds(function: Callable[[], Any], at_least: float = 0.0) -> float:
-    """Seconds that a call takes: the mean of as many as fill ``at_least``."""
-    begin, calls, taken = time.perf_counter(), 0, 0.0
-    while calls == 0 or taken < at_least:
+    """Seconds that a call takes: the mean of as many as fill ``at_least``, less the first where there are several."""
+    taken: list[float] = []
+    while not taken or sum(taken) < at_least:
+        begin = time.perf_counter()
         function()
-        calls, taken = calls + 1, time.perf_counter() - begin
-    return taken / calls
+        taken.append(time.perf_counter() - begin)
+    return statistics.mean(taken[1:] or taken)
 
 
 def variants(precisions: tuple[str, ...]) -> list[tuple[str, str]]:

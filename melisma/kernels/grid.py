@@ -93,8 +93,8 @@ class Grid:
         return torch.empty(rows, LANES).numpy()
 
     def live(self, value: float) -> np.ndarray:
-        """A value in frames of the clip, 0 in those that only fill the lanes: ``(slots, 16)``."""
-        return self.slotwise(torch.full((self.frames, 1), value))
+        """A value in frames of the clip, 0 in those that only fill the lanes: ``(slots, 16)``, to be read only."""
+        return _live(self.frames, self.slots, value)
 
     def slotwise(self, values: Tensor) -> np.ndarray:
         """``(frames, rows)`` -> ``(slots * rows, 16)``, zeros beyond the last frame."""
@@ -151,6 +151,12 @@ def _numba() -> ModuleType:
     from melisma.kernels import grid_numba
 
     return grid_numba
+
+
+@lru_cache(maxsize=16)
+def _live(frames: int, slots: int, value: float) -> np.ndarray:
+    lanes = torch.arange(slots * LANES).reshape(LANES, slots) < frames
+    return (lanes.t() * value).float().contiguous().numpy()
 
 
 @lru_cache(maxsize=8)

@@ -95,7 +95,7 @@ class Clip:
         self._signal = Signal(full, self._grid)
         self._signal.fill(audio)
         self._small = full if low is None else low
-        self._low_signal = Signal(self._small, self._grid)
+        self._low_signal = self._signal if low is None else Signal(low, self._grid)
 
     def log_mel(self) -> Tensor:
         """Natural log-mel ``(frames, bands)`` of the clip as it is; also takes its low band out for later."""
@@ -106,7 +106,8 @@ class Clip:
         given = (self._signal.samples, grid.live(scale), out)
         target = (self._small.tables, small.samples, small.sums(), small.density)
         grid.run(_numba().measure, hops, full.tables, full.mel, given, target)
-        small.close()
+        if low is not None:
+            small.close()
         return grid.rows(out)
 
     def project(

@@ -168,7 +168,9 @@ def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames)
     # FFTs refuse to do nothing, but a step of a stream may bring no frames.
     some = even if even.shape[1] else F.pad(even, (0, 0, 0, 1))
     length = 1 << (2 * count - 1).bit_length()
-    correlation = torch.fft.irfft(torch.fft.rfft(some, n=length).abs().square(), n=length)[:, : even.shape[1]]
+    spectrum = torch.fft.rfft(some, n=length)
+    power = spectrum.real.square() + spectrum.imag.square()
+    correlation = torch.fft.irfft(power, n=length)[:, : even.shape[1]]
     low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
     lags = torch.arange(low, high, device=even.device)
     unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
