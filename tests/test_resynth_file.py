@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from melisma.audio.io import read_audio, write_audio
+from melisma.audio.io import SampleFormat, read_audio, write_audio
+from melisma.audio.limiter import limited
 from melisma.audio.mel import MelContract
 from melisma.data.singer import random_phrase
 from melisma.errors import MelismaError
@@ -69,6 +70,26 @@ def test_it_equals_the_work_in_memory(
     assert abs(report.level_db[0] - report.level_db[1]) < 0.5
     assert report.seconds == pytest.approx(made.shape[1] / sample_rate)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"out_{name}"])
+
+
+@pytest.mark.parametrize("sample_format", ["pcm16", "float"])
+def test_what_passes_full_scale_is_lowered_where_the_file_cannot_hold_it(
+    tmp_path: Path, vocoder: Vocoder, phrase: np.ndarray, sample_format: SampleFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "voice.wav", tmp_path / "out.wav"
+    write_audio(source, phrase[:, : 16000 * 10], 16000, sample_format)
+    gain = 2.0 / np.abs(vocoder.resynthesize(read_audio(source)[0], 16000)).max()
+    gains = files.level_gains
+    monkeypatch.setattr(files, "level_gains", lambda *levels: gain * gains(*levels))
+    report = resynth_file(vocoder, source, target)
+    made, expected = read_audio(target)[0], gain * vocoder.resynthesize(read_audio(source)[0], 16000)
+    if sample_format == "float":
+        np.testing.assert_allclose(made, expected, atol=1e-5)
+        assert report.limited == 0
+        return
+    assert report.limited == np.count_nonzero(np.abs(expected) > 1.0 + 2.0**-16) > 0
+    np.testing.assert_allclose(made, limited(expected, 16000), atol=2.0**-15)
+    assert not np.allclose(made, np.clip(expected, -1.0, 1.0), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["voice.ogg", "voice.mp3", "voice.opus"])

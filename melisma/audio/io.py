@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 
 from melisma.audio.containers import ContainerFile, container_of
+from melisma.audio.limiter import TOLERANCE
 from melisma.audio.resample import ResampleStream, output_length, resample
 from melisma.config import lookup
 from melisma.errors import MelismaError
@@ -271,6 +272,7 @@ class AudioWriter:
     Attributes:
         written: samples of each channel so far.
         limited: values beyond full scale that were limited (never in ``float`` files, which hold them as they are).
+        keeps_overshoot: whether it is such a file.
 
     Raises:
         MelismaError: unknown suffix, a rate that the format does not know, a folder that cannot be written, a full
@@ -297,7 +299,7 @@ class AudioWriter:
             container = "RF64"
         self.written = self.limited = 0
         self._bits = _BITS.get(subtype)
-        self._keeps_overshoot = subtype == "FLOAT"
+        self.keeps_overshoot = subtype == "FLOAT"
         self._temporary = temporary_beside(self.path)
         try:
             self._file = soundfile.SoundFile(
@@ -325,10 +327,10 @@ class AudioWriter:
             raise write_failure(self.path, error) from error
 
     def _encoded(self, block: np.ndarray) -> np.ndarray:
-        if self._keeps_overshoot:
+        if self.keeps_overshoot:
             return np.ascontiguousarray(block, dtype=np.float32)
         # A compressed file decodes to about what went in, so the same limit holds; half a 16-bit step is no overshoot.
-        self.limited += int(np.count_nonzero(np.abs(block) > 1.0 + 2.0**-16))
+        self.limited += int(np.count_nonzero(np.abs(block) > 1.0 + TOLERANCE))
         return _in_steps(block, self._bits)
 
     def close(self) -> None:

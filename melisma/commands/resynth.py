@@ -140,7 +140,7 @@ def tell(report: Report) -> None:
     before, after = report.level_db
     print("level: silence" if before < -150 else f"level: {before:.1f} dB in, {after:.1f} dB out")
     if report.limited:
-        print(f"limited: {report.limited} values passed full scale; lower the input's level if it is heard")
+        print(f"limited: {report.limited} values passed full scale; the level is lower around them")
     print(f"time: {report.elapsed:.1f} s, {report.times_real_time:.1f} x real time")
 
 

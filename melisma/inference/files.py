@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from melisma.audio.io import AudioWriter
+from melisma.audio.limiter import TOLERANCE, Limiter
 from melisma.errors import MelismaError
 from melisma.files import write_failure
 from melisma.inference.resynthesis import (
@@ -46,7 +47,7 @@ class Report:
         input_f0_hz: F0 of the recording.
         f0_hz: F0 of the output.
         level_db: RMS level of the recording and of the output, dB of full scale, loudest channel.
-        limited: values that had to be limited to full scale.
+        limited: values that passed full scale, around which the level was lowered (none in a file of floats).
     """
 
     output: Path
@@ -76,6 +77,8 @@ def resynth_file(
     edit: Edit | None = None,
 ) -> Report:
     """Resynthesise a file of any length; the result equals :meth:`Vocoder.resynthesize` of its samples.
+
+    Where it passes full scale and the file's format cannot hold that, the level is lowered around the peaks.
 
     Args:
         vocoder: the model.
@@ -107,8 +110,7 @@ def resynth_file(
             made = Level(recording.channels, recording.native_rate)
             _fill(spool, vocoder, recording, settings, planned, made, report, target)
             gains = level_gains(recording.level, made)
-            _pour(spool, writer, recording.channels, gains)
-            limited = writer.limited
+            limited = _pour(spool, writer, recording, gains)
     finally:
         recording.close()
     return Report(
@@ -159,9 +161,19 @@ def _fill(
     spool.seek(0, os.SEEK_SET)
 
 
-def _pour(spool: IO[bytes], writer: AudioWriter, channels: int, gains: np.ndarray) -> None:
+def _pour(spool: IO[bytes], writer: AudioWriter, recording: FileSource, gains: np.ndarray) -> int:
+    """At its level into the file; returns how many values passed full scale, around which it was lowered."""
+    channels, passed = recording.channels, 0
+    limiter = None if writer.keeps_overshoot else Limiter(channels, recording.native_rate)
     while block := spool.read(_BLOCK * channels * 4):
-        writer.write(np.frombuffer(block, dtype=np.float32).reshape(-1, channels).T * gains[:, None])
+        samples = np.frombuffer(block, dtype=np.float32).reshape(-1, channels).T * gains[:, None]
+        if limiter is not None:
+            passed += int(np.count_nonzero(np.abs(samples) > 1.0 + TOLERANCE))
+            samples = limiter.push(samples)
+        writer.write(samples)
+    if limiter is not None:
+        writer.write(limiter.finish())
+    return passed
 
 
 def check_output(target: str | Path, what: str = "the output") -> Path:

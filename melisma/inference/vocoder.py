@@ -241,8 +241,10 @@ class Vocoder:
         low, high = self.info.f0_range_hz
         if voiced.min() < low / _OUTSIDE_RANGE or voiced.max() > high * _OUTSIDE_RANGE:
             self._warned = True
+            lowest, highest = f"{voiced.min():.0f}", f"{voiced.max():.0f}"
+            found = f"is {lowest}" if lowest == highest else f"goes from {lowest} to {highest}"
             warnings.warn(
-                f"F0 goes from {voiced.min():.0f} to {voiced.max():.0f} Hz; {self.info.name} was trained on {low:.0f} "
+                f"F0 {found} Hz; {self.info.name} was trained on {low:.0f} "
                 f"to {high:.0f} Hz and may sound worse outside",
                 UserWarning,
                 stacklevel=3,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from melisma.audio.io import write_audio
+from melisma.audio.limiter import limited
 from melisma.editing import Edits
 from melisma.editing.edits import write_edits
 from melisma.inference.plots import plot_spectrograms
@@ -72,7 +73,7 @@ class Comparison:
         with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             folder = Path(name)
             for file, samples in {"recording": self.clip.native, **sides}.items():
-                write_audio(folder / f"{file}.wav", samples, rate)
+                write_audio(folder / f"{file}.wav", limited(samples, rate), rate)
                 archive.write(folder / f"{file}.wav", f"{file}.wav")
             panels = [("recording", self.clip.native, None)]
             panels += [(f"{side}: {name}", sides[side], None) for side, name in zip(SIDES, self.names, strict=True)]

@@ -13,6 +13,7 @@ from melisma.audio.arrays import choose
 from melisma.audio.f0_curve import KEYS as F0_KEYS
 from melisma.audio.f0_curve import check_f0
 from melisma.audio.io import SampleFormat, encode_audio
+from melisma.audio.limiter import limited
 from melisma.editing.edits import Edits, Follow, apply, edits_schema, read_edits
 from melisma.editing.midi import LARGEST_FILE, read_midi
 from melisma.errors import MelismaError
@@ -214,6 +215,8 @@ def _audio(
     service: Service, name: str, made: np.ndarray, sample_rate: int, audio_format: Format, sample_format: str
 ) -> Response:
     kept: SampleFormat = "pcm24" if sample_format == "pcm24" else "float" if sample_format == "float" else "pcm16"
+    if kept != "float" or audio_format != "wav":
+        made = limited(made, sample_rate)
     content = encode_audio(made, sample_rate, f".{audio_format}", kept)
     seconds = made.shape[-1] / sample_rate
     service.metrics.audio_seconds.labels(name).inc(seconds)
