@@ -5,7 +5,7 @@ that meet the same taps; all below is said of such rows.
 
 Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
 is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
-times that in tiles of four and groups of at most four taps, ten to twenty times that where kernels are taken whole. In
+times that in tiles of four and groups of at most four taps, five to thirty times that where kernels are taken whole. In
 the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 rounds 2e-3.
 """
 
@@ -98,9 +98,9 @@ def _monic(roots: list[Fraction]) -> list[Fraction]:
 # By the size of the kernel; others are cut into groups of four taps.
 EXACT = {3: Filtering(4, 3, (0.625, 1.5), True, True)}
 FAST = {
-    **EXACT,
+    3: Filtering(6, 3, (0.5, 1.0, 1.75), True, True),
     5: Filtering(4, 5, (0.5, 0.875, 2.0), True, True),
-    7: Filtering(4, 7, (0.4, 0.8, 1.25, 2.5), True, True),
+    7: Filtering(6, 7, (0.375, 0.625, 1.0, 1.375, 2.5), True, True),
     11: Filtering(6, 6, (0.375, 0.625, 1.125, 1.75, 3.0), True, False),
 }
 GROUPED = Filtering(4, 4, (0.25, 0.875, 1.75), False, True)
@@ -109,7 +109,7 @@ COARSE = {
     7: Filtering(10, 7, (0.375, 0.625, 0.75, 1.0, 1.375, 1.75, 4.0), True, True),
     11: Filtering(10, 11, (0.25, 0.375, 0.75, 0.875, 1.0, 1.125, 1.5, 3.0, 4.0), True, True),
 }
-ALL = (*FAST.values(), GROUPED, *COARSE.values())
+ALL = (*FAST.values(), GROUPED, *COARSE.values(), *EXACT.values())
 _TABLES: dict[Rounding, dict[int, Filtering]] = {"exact": EXACT, "single": FAST, "half": {**FAST, **COARSE}}
 
 
@@ -234,10 +234,10 @@ def _fall(filtering: Filtering) -> Any:
     return fall
 
 
-_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED, *_RISE_COARSE = (_rise(filtering) for filtering in ALL)
-_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED, *_FALL_COARSE = (_fall(filtering) for filtering in ALL)
-_RISE_COARSE_3, _RISE_COARSE_7, _RISE_COARSE_11 = _RISE_COARSE
-_FALL_COARSE_3, _FALL_COARSE_7, _FALL_COARSE_11 = _FALL_COARSE
+_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED, *_RISE_OTHER = (_rise(filtering) for filtering in ALL)
+_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED, *_FALL_OTHER = (_fall(filtering) for filtering in ALL)
+_RISE_COARSE_3, _RISE_COARSE_7, _RISE_COARSE_11, _RISE_EXACT = _RISE_OTHER
+_FALL_COARSE_3, _FALL_COARSE_7, _FALL_COARSE_11, _FALL_EXACT = _FALL_OTHER
 _STEPS = tuple(filtering.step for filtering in ALL)
 _PRODUCTS = tuple(filtering.products for filtering in ALL)
 
@@ -260,8 +260,10 @@ def _transform(kind, x, at, width, slope, out, to, stride):  # type: ignore[no-u
             _RISE_COARSE_3(x, at + column, width, slope, out, to + column, stride)
         elif kind == 6:
             _RISE_COARSE_7(x, at + column, width, slope, out, to + column, stride)
-        else:
+        elif kind == 7:
             _RISE_COARSE_11(x, at + column, width, slope, out, to + column, stride)
+        else:
+            _RISE_EXACT(x, at + column, width, slope, out, to + column, stride)
 
 
 @inner
@@ -284,8 +286,10 @@ def _transform_back(kind, made, at, stride, bias, base, added, out, to, width): 
             _FALL_COARSE_3(made, source, stride, bias, channel, base, added, out, target, width)
         elif kind == 6:
             _FALL_COARSE_7(made, source, stride, bias, channel, base, added, out, target, width)
-        else:
+        elif kind == 7:
             _FALL_COARSE_11(made, source, stride, bias, channel, base, added, out, target, width)
+        else:
+            _FALL_EXACT(made, source, stride, bias, channel, base, added, out, target, width)
 
 
 @inner
