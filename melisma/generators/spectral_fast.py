@@ -19,7 +19,7 @@ from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import band_to_bin_weights, flat_mel
 from melisma.audio.stft import hann
 from melisma.generators.spectral_parts import Proposal
-from melisma.kernels import LANES, winograd, workers
+from melisma.kernels import LANES, workers
 from melisma.kernels.grid import Transform, together
 from melisma.kernels.masks import Masks
 from melisma.kernels.projection import fused, neighbours
@@ -85,10 +85,8 @@ class FastBackbone:
         self.channels, self.size = config.channels, config.kernel_size
         self.left = config.kernel_size - 1 if config.causal else config.kernel_size // 2
         entry: Any = generator.entry
-        self.heard = -(-entry.in_channels // winograd.MULTIPLE) * winograd.MULTIPLE
-        weight = F.pad(entry.weight, (0, 0, 0, self.heard - entry.in_channels))
-        first = winograd.pack(weight, entry.bias, padded=False)
-        self.entry = (first.weights, first.bias, (first.kind, first.groups, 0, 1), *_norm(generator.entry_norm))
+        weights = entry.weight.permute(2, 1, 0).reshape(-1, self.channels)
+        self.entry = (pack(weights), _flat(entry.bias), weights.shape[0], *_norm(generator.entry_norm))
         blocks: list[Any] = list(generator.blocks)
         self.blocks = (
             np.stack([_rows(block.depthwise.weight[:, 0].t()) for block in blocks]),
@@ -112,15 +110,14 @@ class FastBackbone:
 
     def _clip(self, conditions: Tensor) -> Tensor:
         frames = conditions.shape[0]
-        spare = self.heard - conditions.shape[1]
-        heard = F.pad(conditions, (0, spare, self.left, self.size - 1 - self.left))
+        heard = F.pad(conditions, (0, 0, self.left, self.size - 1 - self.left))
         groups, width = self.channels // LANES, self.leave[3].size
         work = [torch.empty(frames * groups, LANES).numpy() for _ in range(2)] + [torch.empty(frames, width).numpy()]
         count = max(1, min(workers.count(), frames // _LEAST_FRAMES))
         edges, counter = np.array([frames * part // count for part in range(count + 1)]), np.zeros(1, np.int64)
         most = -(-frames // count)
         most = -(-most // -(-most // _MOST_FRAMES))  # even shares
-        given = (most, self.left, self.size, self.epsilon), (heard.numpy().reshape(-1), self.heard)
+        given = (most, self.left, self.epsilon), (heard.numpy(), heard.shape[1])
         arguments = counter, *given, self.entry, self.blocks, self.leave, tuple(work)
         workers.together([partial(_numba().backbone, worker, edges, *arguments) for worker in range(count)])
         return torch.from_numpy(work[2])[:, : self.columns]
@@ -164,8 +161,6 @@ def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
         return None
     inner = generator.config.channels * generator.config.expansion
-    if not winograd.fits(torch.empty(generator.config.channels, winograd.MULTIPLE, generator.config.kernel_size)):
-        return None
     if generator.config.channels % (2 * LANES) or inner % (2 * LANES) or any(w.dtype != torch.float32 for w in weights):
         return None
     return made_of(generator, weights, lambda: FastBackbone(generator))

@@ -9,7 +9,6 @@ from melisma.kernels import LANES
 from melisma.kernels.lanes_numba import compiled, everywhere, exponential, inner, load, store, sum_of
 from melisma.kernels.matrix_numba import DEEP, WIDE, part_of_product, product
 from melisma.kernels.waiting_numba import meet
-from melisma.kernels.winograd_numba import convolve
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 # gelu(x) = x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3))), the form with tanh in other words.
@@ -66,19 +65,18 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
         worker: its number.
         edges: frames at which the workers' parts begin and end, ``(workers + 1,)``.
         counter: on which they meet, 0 at first.
-        shape: ``(frames that go through a block's products together, frames before that a convolution reads, frames
-            that it reads in all, epsilon of the norms)``.
-        given: ``(conditions, rows)``: all frames with their padding, flat, and how many rows a frame has.
-        entry: ``(weights, bias, shape, scale, bias of the norm)``, the first ones for
-            :func:`melisma.kernels.winograd_numba.convolve`.
+        shape: ``(frames that go through a block's products together, frames before that a convolution reads, epsilon
+            of the norms)``.
+        given: ``(conditions, rows)``: all frames with their padding, and how many rows a frame has.
+        entry: ``(weights, bias, depth, scale, bias of the norm)``.
         blocks: ``(taps, offset, scale, bias, widen, its bias, narrow, skip)``, each with the block as its first axis;
             ``skip`` is added to a block's input on its way past the block.
         leave: ``(scale, bias of the norm, head, its bias)``.
         work: ``(x, other, out)``: the frames ``(frames * groups, 16)`` twice, what the head says ``(frames, width)``.
     """
-    most, left, size, epsilon = shape
+    most, left, epsilon = shape
     conditions, heard = given
-    weights, offset, entry_shape, scale, bias = entry
+    weights, offset, depth, scale, bias = entry
     taps, offsets, scales, biases, widen, widen_bias, narrow, skip = blocks
     last_scale, last_bias, head, head_bias = leave
     x, other, out = work
@@ -89,9 +87,8 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
     mine = stop - first
     normalised = np.empty((most * groups, LANES), np.float32)
     inside = np.empty((most * DEEP // LANES, LANES), np.float32)
-    near = conditions[first * heard : (stop + size - 1) * heard]
-    here = x.reshape(-1)[first * channels : stop * channels]
-    convolve(near, here, here, False, _ONE, weights, offset, (heard, channels), entry_shape)
+    here = (x, first * channels, channels)
+    product((conditions, first * heard, heard), mine, (weights, depth, 0), (offset, 0, 0), here, panels)
     for frame in range(first, stop):
         _normalise(x, frame * groups, groups, scale, bias, epsilon)
     for b in range(scales.shape[0]):

@@ -24,7 +24,7 @@ from melisma.kernels import LANES
 
 Rounding = Literal["exact", "single", "half"]
 
-MULTIPLE = 2 * LANES  # of the channels
+_MULTIPLE = 2 * LANES  # of the channels
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Winograd:
 def fits(weight: Tensor) -> bool:
     """Whether weights ``(out_channels, in_channels, kernel)`` can be packed, and it saves something."""
     outputs, inputs, kernel = weight.shape
-    return kernel >= 3 and kernel % 2 == 1 and outputs % MULTIPLE == 0 and inputs % MULTIPLE == 0
+    return kernel >= 3 and kernel % 2 == 1 and outputs % _MULTIPLE == 0 and inputs % _MULTIPLE == 0
 
 
 def pack(
