@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -208,6 +209,14 @@ def first_clip(name: str, path: str, threads: int, import_seconds: float) -> Non
         vocoder.synthesize(**given)
         first = time.perf_counter() - begin
         second = _seconds(lambda: vocoder.synthesize(**given))
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(json.dumps(asdict(Fresh(import_seconds, first, second, peak / 1e6))))
+    print(json.dumps(asdict(Fresh(import_seconds, first, second, _peak_bytes() / 1e6))))
+
+
+def _peak_bytes() -> int:
+    """Largest memory of this process so far. On Linux ``getrusage`` begins with that of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from melisma.benchmarking.measure import Fresh, Row, Setting, fresh, rows
+from melisma.benchmarking.subjects import SHIPPED
 from melisma.errors import MelismaError
 from melisma.files import replace_on_success
 from melisma.inference.files import check_output as check_folder
@@ -27,7 +28,7 @@ class Plan:
     Attributes:
         models: names, see :data:`melisma.benchmarking.subjects.SUBJECTS`.
         threads: numbers of threads.
-        precisions: of the layers with weights.
+        precisions: of the layers with weights; models whose kernels are in float32 are measured in that alone.
         batches: clips at once; on the most threads, in one piece.
         chunks: seconds of a piece, 0 is in one piece; on the most threads, one clip.
         seconds: length of a clip.
@@ -131,8 +132,9 @@ def measure(plan: Plan, progress: Callable[[float], None] = lambda done: None) -
     first: dict[tuple[str, str], Fresh] = {}
     done = 0
     for model in plan.models:
+        precisions = ("float32",) if model in SHIPPED else plan.precisions
         for setting in settings:
-            measured += rows(model, setting, plan.precisions, plan.rounds, peaks)
+            measured += rows(model, setting, precisions, plan.rounds, peaks)
             done += 1
             progress(done / steps)
         for path in PATHS if plan.fresh else ():

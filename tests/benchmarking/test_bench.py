@@ -80,6 +80,14 @@ def test_a_first_clip_is_measured_in_a_process_of_its_own() -> None:
     assert found.peak_mb > 50
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_its_memory_is_not_that_of_the_process_that_measures() -> None:
+    ballast = np.ones(150_000_000)  # 1.2 GB
+    found = measure.fresh("analytic", "plain", 1)
+    assert ballast[-1] == 1.0
+    assert found.peak_mb < 1000
+
+
 def test_importing_takes_less_than_a_second_of_work() -> None:
     """Torch aside; in CPU time, which other programs do not prolong."""
     code = "import torch, time; t = time.process_time(); import melisma; melisma.load; print(time.process_time() - t)"
