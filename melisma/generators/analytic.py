@@ -295,7 +295,7 @@ class Analytic(nn.Module):
         pulse_log = envelope + 0.5 * torch.log1p(-share.square())
         if self.config.hold_frames:
             pulse_log = pulse_log + HELD_PULSES * (1.0 - voiced)
-        noise_log = envelope + torch.log(share * voiced + (1.0 - voiced))
+        noise_log = envelope + torch.log(share) * voiced
         return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, sharp)
 
     def between(self, proposal: Proposal, time: Time = WHOLE) -> Masks:

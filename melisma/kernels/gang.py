@@ -9,16 +9,23 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 
 _LOOKS = 1500  # at what another thread changes, before sleeping: a millisecond or two
+_HEAD_START = 60000  # looks without a pause, some ten microseconds: until a helper is in compiled code
 
 Task = Callable[[], None]
 
 
 class _Bell:
-    """What one thread rings and another one waits for."""
+    """What one thread rings and another one waits for.
+
+    Who waits needs the GIL when it has rung, and a thread that finds the GIL taken is put to sleep, for longer than it
+    would have had to wait. So bells are rung in compiled code, which then stays away from it for as long.
+    """
 
     def __init__(self) -> None:
         self._rung = np.zeros(1, np.int64)
@@ -26,23 +33,36 @@ class _Bell:
         self._wake = threading.Semaphore(0)
 
     def ring(self) -> None:
-        """Once more."""
-        self._rung[0] += 1
-        if self._asleep:
-            self._wake.release()
+        """Once more; time for whoever waits to begin what comes next."""
+        _waiting().ring(self._rung, 0 if self._asleep else _HEAD_START)
+        self._rouse()
+
+    def ring_and_watch(self, other: "_Bell", heard: int) -> None:
+        """Once more; then look out for ``other`` for a moment, without the GIL in between."""
+        _waiting().ring_and_watch(self._rung, other._rung, heard, 0 if self._asleep else _LOOKS)
+        self._rouse()
 
     def wait(self, heard: int) -> None:
         """Until it has been rung more often than ``heard``."""
-        from melisma.kernels.waiting_numba import changed
-
         while self._rung[0] <= heard:
-            if changed(self._rung, heard, _LOOKS):
+            if _waiting().changed(self._rung, heard, _LOOKS):
                 return
             self._asleep = True
             # It may have been rung in between; then nobody would wake us.
             if self._rung[0] <= heard:
                 self._wake.acquire()
             self._asleep = False
+
+    def _rouse(self) -> None:
+        if self._asleep:  # whoever is awake already goes on as if nothing had been
+            self._wake.release()
+
+
+@lru_cache(maxsize=1)
+def _waiting() -> ModuleType:
+    from melisma.kernels import waiting_numba
+
+    return waiting_numba
 
 
 class _Helper:
@@ -88,7 +108,7 @@ class _Helper:
             except BaseException as error:
                 self._error = error
             del task  # it holds the arrays of a clip
-            self._done.ring()
+            self._done.ring_and_watch(self._given, heard)
 
 
 _one_at_a_time = threading.Lock()

@@ -57,6 +57,27 @@ def meet(counter, expected):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def ring(counter, looks):  # type: ignore[no-untyped-def]
+    """Count ``counter``, int64 ``(1,)``, up by one, and stay away from the GIL for so many looks at it."""
+    _arrive(counter)
+    seen = 0
+    for _ in range(looks):  # what is seen is used, or the loop would be taken away
+        seen = max(seen, _arrived(counter))
+    return seen
+
+
+@compiled
+def ring_and_watch(counter, other, seen, looks):  # type: ignore[no-untyped-def]
+    """Count ``counter`` up by one, then look at ``other`` until it is above ``seen``, at most so many times."""
+    _arrive(counter)
+    for look in range(looks):
+        if _arrived(other) > seen:
+            return
+        if look > _SPINS:
+            _let_others()
+
+
+@compiled
 def changed(counter, seen, looks):  # type: ignore[no-untyped-def]
     """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, at most so many times; whether it is."""
     for look in range(looks):
