@@ -10,6 +10,7 @@ the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 ro
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -178,46 +179,61 @@ def _places(context: Any, builder: Any, kind: Any, value: Any, at: Any, step: An
     return [builder.bitcast(builder.gep(data, [offset]), VECTOR.as_pointer()) for offset in offsets]
 
 
-def _rise(filtering: Filtering) -> Any:
-    """Sixteen columns of a tile of ``x`` to as many of its transform; ``slope`` of a leaky ReLU comes before."""
-    count = filtering.products
+def _for_each_kind(builder: Any, kind: Any, write: Callable[[Filtering], None]) -> None:
+    """Code for every filtering, of which that of ``kind`` is run."""
+    after = builder.append_basic_block("after")
+    switch = builder.switch(kind, after)
+    for number, filtering in enumerate(ALL):
+        block = builder.append_basic_block(f"kind{number}")
+        switch.add_case(ir.Constant(kind.type, number), block)
+        builder.position_at_end(block)
+        write(filtering)
+        builder.branch(after)
+    builder.position_at_end(after)
 
-    @intrinsic
-    def rise(typing: Any, x: Any, at: Any, step: Any, slope: Any, out: Any, to: Any, stride: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            x, at, step, slope, out, to, stride = args
-            zero, slopes = ir.Constant(VECTOR, [0.0] * LANES), spread(builder, slope)
+
+@intrinsic
+def _rise(typing: Any, kind: Any, x: Any, at: Any, step: Any, slope: Any, out: Any, to: Any, stride: Any) -> Any:
+    """Sixteen columns of a tile of ``x`` to as many of its transform; ``slope`` of a leaky ReLU comes before."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, x, at, step, slope, out, to, stride = args
+        zero, slopes = ir.Constant(VECTOR, [0.0] * LANES), spread(builder, slope)
+
+        def write(filtering: Filtering) -> None:
             values = []
-            for place in _places(context, builder, sig.args[0], x, at, step, count):
+            for place in _places(context, builder, sig.args[1], x, at, step, filtering.products):
                 value = builder.load(place, align=4)
                 below = builder.fcmp_ordered("<", value, zero)
                 values.append(builder.select(below, builder.fmul(value, slopes), value))
             made = _Writer(builder).inputs(filtering, values)
-            for place, value in zip(_places(context, builder, sig.args[4], out, to, stride, count), made, strict=True):
+            places = _places(context, builder, sig.args[5], out, to, stride, filtering.products)
+            for place, value in zip(places, made, strict=True):
                 builder.store(value, place, align=4)
-            return context.get_dummy_value()
 
-        return types.void(x, types.intp, types.intp, types.float32, out, types.intp, types.intp), lowered
+        _for_each_kind(builder, kind, write)
+        return context.get_dummy_value()
 
-    return rise
+    return types.void(types.intp, x, types.intp, types.intp, types.float32, out, types.intp, types.intp), lowered
 
 
-def _fall(filtering: Filtering) -> Any:
+@intrinsic
+def _fall(
+    typing: Any, kind: Any, made: Any, at: Any, stride: Any, bias: Any, channel: Any, base: Any, share: Any, out: Any,
+    to: Any, step: Any,
+) -> Any:  # fmt: skip
     """Sixteen columns of the products to as many of a tile of outputs: ``out = base * share + bias + ...``."""
 
-    @intrinsic
-    def fall(
-        typing: Any, made: Any, at: Any, stride: Any, bias: Any, channel: Any, base: Any, share: Any, out: Any,
-        to: Any, step: Any,
-    ) -> Any:  # fmt: skip
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            made, at, stride, bias, channel, base, share, out, to, step = args
-            sources = _places(context, builder, sig.args[0], made, at, stride, filtering.products)
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, made, at, stride, bias, channel, base, share, out, to, step = args
+
+        def write(filtering: Filtering) -> None:
+            sources = _places(context, builder, sig.args[1], made, at, stride, filtering.products)
             totals = _Writer(builder).outputs(filtering, [builder.load(place, align=4) for place in sources])
-            (place,) = _places(context, builder, sig.args[3], bias, channel, step, 1)
+            (place,) = _places(context, builder, sig.args[4], bias, channel, step, 1)
             offset = builder.load(place, align=4)
-            before = _places(context, builder, sig.args[5], base, to, step, filtering.step)
-            targets = _places(context, builder, sig.args[7], out, to, step, filtering.step)
+            before = _places(context, builder, sig.args[6], base, to, step, filtering.step)
+            targets = _places(context, builder, sig.args[8], out, to, step, filtering.step)
             with builder.if_else(builder.icmp_signed("!=", share, ir.Constant(share.type, 0))) as (then, otherwise):
                 with then:
                     for total, source, target in zip(totals, before, targets, strict=True):
@@ -226,18 +242,15 @@ def _fall(filtering: Filtering) -> Any:
                 with otherwise:
                     for total, target in zip(totals, targets, strict=True):
                         builder.store(builder.fadd(total, offset), target, align=4)
-            return context.get_dummy_value()
 
-        arguments = (made, types.intp, types.intp, bias, types.intp, base, types.intp, out, types.intp, types.intp)
-        return types.void(*arguments), lowered
+        _for_each_kind(builder, kind, write)
+        return context.get_dummy_value()
 
-    return fall
+    number = types.intp
+    arguments = (number, made, number, number, bias, number, base, number, out, number, number)
+    return types.void(*arguments), lowered
 
 
-_RISE_3, _RISE_5, _RISE_7, _RISE_11, _RISE_GROUPED, *_RISE_OTHER = (_rise(filtering) for filtering in ALL)
-_FALL_3, _FALL_5, _FALL_7, _FALL_11, _FALL_GROUPED, *_FALL_OTHER = (_fall(filtering) for filtering in ALL)
-_RISE_COARSE_3, _RISE_COARSE_7, _RISE_COARSE_11, _RISE_EXACT = _RISE_OTHER
-_FALL_COARSE_3, _FALL_COARSE_7, _FALL_COARSE_11, _FALL_EXACT = _FALL_OTHER
 _STEPS = tuple(filtering.step for filtering in ALL)
 _PRODUCTS = tuple(filtering.products for filtering in ALL)
 
@@ -246,50 +259,14 @@ _PRODUCTS = tuple(filtering.products for filtering in ALL)
 def _transform(kind, x, at, width, slope, out, to, stride):  # type: ignore[no-untyped-def]
     """All columns of a tile of rows, ``width`` numbers wide."""
     for column in range(0, width, LANES):
-        if kind == 0:
-            _RISE_3(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 1:
-            _RISE_5(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 2:
-            _RISE_7(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 3:
-            _RISE_11(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 4:
-            _RISE_GROUPED(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 5:
-            _RISE_COARSE_3(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 6:
-            _RISE_COARSE_7(x, at + column, width, slope, out, to + column, stride)
-        elif kind == 7:
-            _RISE_COARSE_11(x, at + column, width, slope, out, to + column, stride)
-        else:
-            _RISE_EXACT(x, at + column, width, slope, out, to + column, stride)
+        _rise(kind, x, at + column, width, slope, out, to + column, stride)
 
 
 @inner
 def _transform_back(kind, made, at, stride, bias, base, added, out, to, width):  # type: ignore[no-untyped-def]
     """All columns of a tile of outputs."""
     for column in range(0, width, LANES):
-        channel = column % bias.size
-        source, target = at + column, to + column
-        if kind == 0:
-            _FALL_3(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 1:
-            _FALL_5(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 2:
-            _FALL_7(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 3:
-            _FALL_11(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 4:
-            _FALL_GROUPED(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 5:
-            _FALL_COARSE_3(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 6:
-            _FALL_COARSE_7(made, source, stride, bias, channel, base, added, out, target, width)
-        elif kind == 7:
-            _FALL_COARSE_11(made, source, stride, bias, channel, base, added, out, target, width)
-        else:
-            _FALL_EXACT(made, source, stride, bias, channel, base, added, out, target, width)
+        _fall(kind, made, at + column, stride, bias, column % bias.size, base, added, out, to + column, width)
 
 
 @inner
