@@ -88,8 +88,8 @@ def pack(
         weight: ``(out_channels, in_channels, kernel)``, for which :func:`fits` holds.
         bias: ``(out_channels,)``.
         dilation: samples between taps.
-        rounding: ``exact`` as little as a plain sum, or nearly; ``single`` 1e-6 of the output; ``half`` less than
-            bfloat16 does, with the fewest multiplications.
+        rounding: ``exact`` as little as a plain sum, or nearly; ``single`` 1e-6 to 5e-6 of the output; ``half`` less
+            than bfloat16 does, with the fewest multiplications.
         padded: whether zeros on either side keep the length.
     """
     from melisma.kernels.matrix_numba import packed

@@ -5,7 +5,7 @@ that meet the same taps; all below is said of such rows.
 
 Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
 is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
-times that in tiles of four and groups of at most four taps, five to thirty times that where kernels are taken whole. In
+times that in tiles of four and groups of at most four taps, four to fifty times that where kernels are taken whole. In
 the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 rounds 2e-3.
 """
 
