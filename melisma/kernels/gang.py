@@ -37,11 +37,6 @@ class _Bell:
         _waiting().ring(self._rung, 0 if self._asleep else _HEAD_START)
         self._rouse()
 
-    def ring_and_watch(self, other: "_Bell", heard: int) -> None:
-        """Once more; then look out for ``other`` for a moment, without the GIL in between."""
-        _waiting().ring_and_watch(self._rung, other._rung, heard, 0 if self._asleep else _LOOKS)
-        self._rouse()
-
     def wait(self, heard: int) -> None:
         """Until it has been rung more often than ``heard``."""
         while self._rung[0] <= heard:
@@ -108,7 +103,7 @@ class _Helper:
             except BaseException as error:
                 self._error = error
             del task  # it holds the arrays of a clip
-            self._done.ring_and_watch(self._given, heard)
+            self._done.ring()
 
 
 _one_at_a_time = threading.Lock()

@@ -67,17 +67,6 @@ def ring(counter, looks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def ring_and_watch(counter, other, seen, looks):  # type: ignore[no-untyped-def]
-    """Count ``counter`` up by one, then look at ``other`` until it is above ``seen``, at most so many times."""
-    _arrive(counter)
-    for look in range(looks):
-        if _arrived(other) > seen:
-            return
-        if look > _SPINS:
-            _let_others()
-
-
-@compiled
 def changed(counter, seen, looks):  # type: ignore[no-untyped-def]
     """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, at most so many times; whether it is."""
     for look in range(looks):
