@@ -138,6 +138,23 @@ def test_silence_stays_silence(semitones: float) -> None:
     assert not moved(silence, f0_hz, shift_semitones(f0_hz, semitones)).any()
 
 
+@pytest.mark.parametrize("semitones", [-12.0, -7.0, 7.0])
+def test_a_voice_that_sets_in_and_ends_at_once_does_so_at_its_level(semitones: float) -> None:
+    """A frame that holds little of an onset must not be raised to the level of the recording's."""
+    sung, _ = sing([Note(94.0, 0.4, "e")], 44100, 3, Voice(vibrato_cents=0.0), WIDE.hop_length)
+    first, stop = 12288, 24576
+    quiet = np.zeros(36864, dtype=np.float32)
+    audio = quiet.copy()
+    audio[first:stop] = sung[2048 : 2048 + stop - first]
+    voiced = np.where((np.arange(72) >= 24) & (np.arange(72) < 48), 94.0, 0.0)
+    shifted = moved(audio, voiced, shift_semitones(voiced, semitones), mel=WIDE)
+    inside = slice(first + 2048, stop - 2048)
+    loudest = np.abs(shifted[inside]).max()
+    assert np.abs(shifted).max() < 1.1 * loudest
+    for outside in (slice(first - 1024), slice(stop + 1024, None)):
+        assert np.abs(shifted[outside]).max() < 1e-3 * loudest
+
+
 def test_an_envelope_is_that_of_the_formants_not_of_the_harmonics() -> None:
     bins = torch.arange(513)
     formants = torch.exp(-0.5 * ((bins - 120.0) / 60.0) ** 2) + 0.1

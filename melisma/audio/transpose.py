@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
@@ -37,6 +38,8 @@ LIFTER_PERIODS = (0.1, 0.6)
 EMPTY_NEPERS = (2.0, 3.0)
 # The moved spectrum ends below half the sample rate times the ratio; the last part of it is faded out.
 BAND_SHARE = 0.95
+# A moved signal may have so many times the power that the recording has around the same moment.
+LOUDEST = 2.0
 _SILENCE = 1e-14
 # The recording is read between its samples: cubic interpolation at twice its rate.
 _OVERSAMPLING = 2
@@ -209,6 +212,29 @@ def level_gains(gains: Tensor, wanted: Tensor, found: Tensor) -> Tensor:
     made = found * (2.0 * gains.clamp(max=EMPTY_NEPERS[1])).exp()
     before, after = (torch.log((power * weights).sum(-1, keepdim=True) + _SILENCE) for power in (wanted, made))
     return (0.5 * (before - after)).clamp(-EMPTY_NEPERS[1], EMPTY_NEPERS[1])
+
+
+def no_louder(moved: Tensor, own: Tensor, window: Tensor) -> Tensor:
+    """A moved signal, turned down where it is louder than the recording can have been there.
+
+    The frame in which a voice sets in is quiet up to the middle of it and loud after that; read at another speed, and
+    whole periods apart, it may hold less of the voice, or hold it sooner, and what is then raised to the level of the
+    recording's frame is a pulse before the voice, or a late one when it has ended.
+
+    Args:
+        moved: ``(channels, samples)``.
+        own: the recording at the same time, as many.
+        window: over which levels are compared, ``(even number of samples,)``: power.
+
+    Returns:
+        like ``moved``; it is right from half a window inside the ends on.
+    """
+    weights = (window / window.sum()).reshape(1, 1, -1)
+    half = window.shape[0] // 2
+    level, allowed = (
+        F.conv1d(F.pad(signal.square(), (half, half - 1)).unsqueeze(1), weights).squeeze(1) for signal in (moved, own)
+    )
+    return moved * ((LOUDEST * allowed + _SILENCE) / (level + _SILENCE)).sqrt().clamp(max=1.0)
 
 
 def steady(nepers: Tensor, present: np.ndarray) -> Tensor:

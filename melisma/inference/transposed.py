@@ -17,6 +17,7 @@ from melisma.audio.transpose import (
     formant_gains,
     frame_ratios,
     level_gains,
+    no_louder,
     samples_a_sample,
     steady,
 )
@@ -57,28 +58,33 @@ class Transposed:
     def context(self) -> int:
         """Samples of the recording beside what is read, at most, that a read depends on."""
         period = self.mel.sample_rate / float(self.heard_hz.min())
-        # Of the result: frames that overlap and one more, and half a window of a mel.
-        beside = (self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
+        # Of the result: half a window of a level, frames that overlap and one more, and half a window of a mel.
+        beside = (2 * self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
         return math.ceil(beside + period + MARGIN + self.n_fft * max(1.0, float(self.ratios.max())))
 
     def read(self, recording: Recording, start: int, stop: int) -> Tensor:
         """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
         n_fft, hop = self.n_fft, self.hop
+        begin, end = start - n_fft // 2, stop + n_fft // 2  # a level is that of a window
         lead = n_fft - hop
-        first, last = (start - lead) // hop - 1, -(-(stop + lead) // hop) + 1  # one more to steady gains with
+        first, last = (begin - lead) // hop - 1, -(-(end + lead) // hop) + 1  # one more to steady gains with
         centres = (np.arange(first, last) + 0.5) * hop
         middles = np.rint(centres * self.speed)
         places = middles.astype(np.int64)[:, None] + np.arange(n_fft) - n_fft // 2
-        plain = self._spectra(recording.take(places), 1)
-        ratios = self.ratios[self._frames_at(centres)]
-        spectrum = plain
-        if (ratios > 0).any():
-            spectrum = self._moved(recording, centres, middles, ratios, plain)
-        window = hann(n_fft, spectrum.real)
-        total = overlap_add(torch.fft.irfft(spectrum, n=n_fft) * window, hop)
+        frames = torch.from_numpy(recording.take(places))
+        window = hann(n_fft, frames)
         weight = overlap_add(window.square().expand(1, len(centres), n_fft), hop).clamp(min=1e-3)
-        begin = start - (first * hop + hop // 2 - n_fft // 2)
-        return (total / weight)[:, begin : begin + stop - start]
+        skipped = begin - (first * hop + hop // 2 - n_fft // 2)
+
+        def joined(parts: Tensor) -> Tensor:
+            return (overlap_add(parts * window, hop) / weight)[:, skipped : skipped + end - begin]
+
+        plain = joined(frames * window)
+        ratios = self.ratios[self._frames_at(centres)]
+        if (ratios > 0).any():
+            spectrum = self._moved(recording, centres, middles, ratios, torch.fft.rfft(frames * window))
+            plain = no_louder(joined(torch.fft.irfft(spectrum, n=n_fft)), plain, window)
+        return plain[:, n_fft // 2 : n_fft // 2 + stop - start]
 
     def _moved(
         self, recording: Recording, centres: np.ndarray, middles: np.ndarray, ratios: np.ndarray, plain: Tensor
