@@ -3,7 +3,8 @@
 The same network as in ``nsf_hifigan.py``, whose forward takes this way where it can; tests hold the two together over
 every setting. Every stage is cut into tiles that fit the cache, with as much context as its residual blocks reach, and
 the tiles go side by side: upsampling (as one matrix product for all phases), excitation, residual blocks and, in the
-last stage, the convolution to audio.
+last stage, the convolution to audio. No stage waits for the whole of the one before: a tile begins when those that it
+reads are there.
 """
 
 import math
@@ -173,6 +174,14 @@ class Stage:
             total += self._block(block, x)
         return total[first - begin : stop - begin].div_(len(self.blocks))
 
+    def read(self, first: int, stop: int, length: int, excited: bool) -> tuple[int, int]:
+        """What samples ``first`` to ``stop`` of ``length`` are made of: the first row of the stage before, and one
+        after the last, or a few more."""
+        begin, end = max(0, first - self.reach), min(length, stop + self.reach)
+        skipped = self.padding + (self.shift if excited else 0)
+        beside = 0 if self.before is None else self.before.reach
+        return (begin + skipped) // self.rate - self.taps + 1 - beside, (end - 1 + skipped) // self.rate + 1 + beside
+
     def _block(self, steps: list[Step] | list[FilteringStep], x: Tensor) -> Tensor:
         y = x
         for step in steps:
@@ -243,50 +252,78 @@ class FastNsfHifigan:
             ``(batch, 1, frames * hop_length)`` float32.
         """
         audio = x.new_empty(x.shape[0], 1, frames * self.hop_length)
-        rows = [item.t().contiguous() for item in x]
         given = None if excitation is None else excitation[:, 0].float()
-        for stage in self.stages[:-1]:
-            rows = self._stage(stage, rows, given)
-        self._last(rows, given, audio)
+        plan = _Plan()
+        for item in range(x.shape[0]):
+            self._clip(plan, x[item].t().contiguous(), None if given is None else given[item], audio[item, 0])
+        workers.run(plan.tasks, plan.after)
         return audio
 
-    def _stage(self, stage: Stage, rows: list[Tensor], excitation: Tensor | None) -> list[Tensor]:
+    def _clip(self, plan: "_Plan", rows: Tensor, excitation: Tensor | None, audio: Tensor) -> None:
+        """Plan all stages of a clip: a tile begins as soon as those of the stage before that it reads are there."""
         excited = excitation is not None
-        length = stage.length(rows[0].shape[0], excited)
-        made = [row.new_empty(length, stage.channels) for row in rows]
-        windows = [_windows(stage, excitation, item) for item in range(len(rows))]
+        before, there = rows, [_Tile(0, rows.shape[0], ())]
+        for stage in self.stages:
+            last = stage is self.stages[-1]
+            length = stage.length(before.shape[0], excited)
+            made = audio if last else before.new_empty(length, stage.channels)
+            share = _windows(stage, excitation)
+            make = partial(self._tile_of_audio if last else _tile, stage, before, share, excited, made)
+            far = self.conv_post.padding + self.final.reach if last else 0
+            tiles = []
+            for first, stop in stage.tiles(made.shape[0]):
+                low, high = stage.read(max(0, first - far), min(length, stop + far), length, excited)
+                awaited = [number for tile in there if tile.first < high and tile.stop > low for number in tile.numbers]
+                tiles.append(_Tile(first, stop, (plan.add(partial(make, first, stop), awaited),)))
+            before, there = made, tiles
 
-        def task(item: int, first: int, stop: int) -> None:
-            made[item][first:stop] = stage(rows[item], windows[item], first, stop, excited)
-
-        tiles = stage.tiles(length)
-        workers.run([partial(task, item, *tile) for item in range(len(rows)) for tile in tiles])
-        return made
-
-    def _last(self, rows: list[Tensor], excitation: Tensor | None, audio: Tensor) -> None:
-        """The last stage and the way to audio, tile by tile."""
-        stage, excited = self.stages[-1], excitation is not None
-        length = stage.length(rows[0].shape[0], excited)
+    def _tile_of_audio(
+        self, stage: Stage, before: Tensor, windows: Tensor | None, excited: bool, audio: Tensor, first: int, stop: int
+    ) -> None:
+        """The last stage and the way to audio."""
+        length = stage.length(before.shape[0], excited)
         near, far = self.conv_post.padding, self.conv_post.padding + self.final.reach
-        windows = [_windows(stage, excitation, item) for item in range(len(rows))]
-
-        def task(item: int, first: int, stop: int) -> None:
-            begin, end = max(0, first - far), min(length, stop + far)
-            y = self.final(stage(rows[item], windows[item], begin, end, excited))
-            low, high = max(0, first - near), min(length, stop + near)
-            y = self.conv_post(y[low - begin : high - begin])[first - low : stop - low, 0]
-            audio[item, 0, first:stop] = self.bound(y)
-
-        tiles = stage.tiles(audio.shape[-1])
-        workers.run([partial(task, item, *tile) for item in range(len(rows)) for tile in tiles])
+        begin, end = max(0, first - far), min(length, stop + far)
+        y = self.final(stage(before, windows, begin, end, excited))
+        low, high = max(0, first - near), min(length, stop + near)
+        audio[first:stop] = self.bound(self.conv_post(y[low - begin : high - begin])[first - low : stop - low, 0])
 
 
-def _windows(stage: Stage, excitation: Tensor | None, item: int) -> Tensor | None:
+@dataclass(frozen=True)
+class _Tile:
+    """Samples of a stage's output, and the numbers of the tasks that make them."""
+
+    first: int
+    stop: int
+    numbers: tuple[int, ...]
+
+
+class _Plan:
+    """Tasks, and which ones each of them waits for."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Callable[[], None]] = []
+        self.after: list[list[int]] = []
+
+    def add(self, task: Callable[[], None], awaited: list[int]) -> int:
+        """The number of a new task."""
+        self.tasks.append(task)
+        self.after.append(awaited)
+        return len(self.tasks) - 1
+
+
+def _tile(
+    stage: Stage, before: Tensor, windows: Tensor | None, excited: bool, made: Tensor, first: int, stop: int
+) -> None:
+    made[first:stop] = stage(before, windows, first, stop, excited)
+
+
+def _windows(stage: Stage, excitation: Tensor | None) -> Tensor | None:
     if excitation is None or stage.share is None:
         return None
     weight, _, step, left = stage.share
     window = weight.shape[0]
-    padded = F.pad(excitation[item], (left, step - left)) if window > 1 else excitation[item]
+    padded = F.pad(excitation, (left, step - left)) if window > 1 else excitation
     return padded.unfold(0, window, step)
 
 

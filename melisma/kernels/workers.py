@@ -7,8 +7,8 @@ torch keeps to one thread.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
@@ -80,20 +80,56 @@ def _in_mode(task: Callable[[], None], inference: bool, gradients: bool) -> None
         task()
 
 
-def run(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks that do not depend on each other, on as many threads as torch may use; the first error is raised."""
-    workers = count()
-    if workers == 1 or len(tasks) < 2:
+class _Line:
+    """Tasks in their order, of which every worker takes the first one that may begin."""
+
+    def __init__(self, tasks: Sequence[Callable[[], None]], after: Sequence[Collection[int]]) -> None:
+        self._tasks, self._open = tasks, list(range(len(tasks)))
+        self._awaited = [set(numbers) for numbers in after]
+        self._ended = threading.Condition()
+        self.errors: list[BaseException] = []
+
+    def work(self) -> None:
+        """Do tasks until none is left."""
+        while (number := self._next()) is not None:
+            try:
+                self._tasks[number]()
+            except BaseException as error:
+                self.errors.append(error)
+            with self._ended:
+                for awaited in self._awaited:
+                    awaited.discard(number)
+                self._ended.notify_all()
+
+    def _next(self) -> int | None:
+        with self._ended:
+            while self._open:
+                for place, number in enumerate(self._open):
+                    if not self._awaited[number]:
+                        return self._open.pop(place)
+                self._ended.wait()
+        return None
+
+
+def run(tasks: Sequence[Callable[[], None]], after: Sequence[Collection[int]] | None = None) -> None:
+    """Run tasks on as many threads as torch may use; the first error is raised when all have ended.
+
+    Args:
+        tasks: what is to be done.
+        after: which tasks must have ended before each of them begins, by their places: only such as come before it.
+            None where no task depends on any other.
+    """
+    workers = min(count(), len(tasks))
+    if workers < 2:
         for task in tasks:
             task()
         return
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-
-    waiting: list[Future[None]] = [_pool(workers).submit(_in_mode, task, inference, gradients) for task in tasks]
-    for future in waiting:
-        future.exception()  # all end before the first error is raised: they write into the caller's arrays
-    for future in waiting:
-        future.result()
+    line = _Line(tasks, after or [()] * len(tasks))
+    # All end before an error is raised: they write into the caller's arrays.
+    wait([_pool(count()).submit(_in_mode, line.work, inference, gradients) for _ in range(workers)])
+    if line.errors:
+        raise line.errors[0]
 
 
 def together(tasks: Sequence[Callable[[], None]]) -> None:

@@ -1,6 +1,8 @@
 """Tasks side by side."""
 
 import threading
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -56,3 +58,32 @@ def test_stretches_cover_everything_once(length: int, threads: int) -> None:
     assert [number for first, stop in parts for number in range(first, stop)] == list(range(length))
     assert max((stop - first for first, stop in parts), default=0) <= 4096
     assert len(parts) >= min(threads, length // 512)
+
+
+def test_tasks_wait_for_those_that_they_need(threads: int) -> None:
+    """A wave over a grid: each waits for two of the row before, and some are slow."""
+    ended: set[int] = set()
+    late: list[int] = []
+    width, after = 5, []
+
+    def task(number: int) -> None:
+        if number % 4 == 0:
+            time.sleep(0.003)
+        if not set(after[number]) <= ended:
+            late.append(number)
+        ended.add(number)
+
+    for number in range(8 * width):
+        above = number - width
+        after.append([place for place in (above, above + 1) if place >= 0 and place // width == above // width])
+    workers.run([partial(task, number) for number in range(len(after))], after)
+    assert not late
+    assert len(ended) == 8 * width
+
+
+def test_an_error_does_not_leave_those_waiting_that_come_after_it(threads: int) -> None:
+    def bad() -> None:
+        raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first"):
+        workers.run([bad, lambda: None, lambda: None], [(), (0,), (1,)])
