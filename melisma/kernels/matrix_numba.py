@@ -22,15 +22,17 @@ from melisma.kernels.lanes_numba import VECTOR, inner, one_register, spread
 _ACROSS, _TALL = (2, 12) if one_register() else (1, 6)  # lanes and rows of a tile
 WIDE = _ACROSS * LANES  # columns of a panel
 DEEP = 256  # rows of a panel
+NARROW = LANES  # columns of a narrow panel: one lane, and so many rows at once:
+NARROW_ROWS = _ACROSS * _TALL
 
 
-def packed(weights: Tensor) -> np.ndarray:
-    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * WIDE / 16, 16)``."""
-    filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % WIDE))
-    return filled.unflatten(1, (-1, WIDE)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
+def packed(weights: Tensor, wide: int = WIDE) -> np.ndarray:
+    """``(depth, columns)`` -> panels of columns one behind the other, ``(panels * depth * wide / 16, 16)``."""
+    filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % wide))
+    return filled.unflatten(1, (-1, wide)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
 
 
-def _tile(height: int) -> Any:
+def _tile(height: int, across: int = _ACROSS) -> Any:
     """The product of so many rows with a panel, added to what stands in ``begin``; ``depth`` is at least 1.
 
     ``begin`` and ``out`` are ``(array, place of the first number, numbers between rows)``.
@@ -52,7 +54,7 @@ def _tile(height: int) -> Any:
                 values, start, stride = cgutils.unpack_tuple(builder, value)
                 memory = data(kind.types[0], values)
                 places = [builder.add(start, _times(builder, stride, r)) for r in range(height)]
-                lanes = [builder.add(place, ir.Constant(number, i * LANES)) for place in places for i in range(_ACROSS)]
+                lanes = [builder.add(place, ir.Constant(number, i * LANES)) for place in places for i in range(across)]
                 return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in lanes]
 
             begins = [builder.load(place, align=4) for place in targets(sig.args[6], begin)]
@@ -62,15 +64,15 @@ def _tile(height: int) -> Any:
             builder.position_at_end(body)
             k = builder.phi(number)
             sums = [builder.phi(VECTOR) for _ in begins]
-            here = builder.gep(panel, [_times(builder, k, WIDE)])
-            lanes = [builder.gep(here, [ir.Constant(number, i * LANES)]) for i in range(_ACROSS)]
+            here = builder.gep(panel, [_times(builder, k, across * LANES)])
+            lanes = [builder.gep(here, [ir.Constant(number, i * LANES)]) for i in range(across)]
             columns = [builder.load(builder.bitcast(lane, VECTOR.as_pointer()), align=4) for lane in lanes]
             new = []
             for r, values in enumerate(rows):
                 value = spread(builder, builder.load(builder.gep(values, [k])))
                 for i, column in enumerate(columns):
                     product = builder.fmul(value, column, flags=("contract",))
-                    new.append(builder.fadd(sums[_ACROSS * r + i], product, flags=("contract",)))
+                    new.append(builder.fadd(sums[across * r + i], product, flags=("contract",)))
             following = builder.add(k, ir.Constant(number, 1))
             builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
             k.add_incoming(ir.Constant(number, 0), before)
@@ -93,6 +95,7 @@ def _times(builder: Any, value: Any, factor: int) -> Any:
 
 
 _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in range(1, 13))
+_narrow = _tile(NARROW_ROWS, 1)
 
 
 @inner
@@ -184,3 +187,21 @@ def product(x, rows, weights, begin, out, panels):  # type: ignore[no-untyped-de
             part_of_product(x, rows, weights, span, begin, out, panels)
         else:
             part_of_product((values, at + k, step), rows, weights, span, out, out, panels)
+
+
+@inner
+def narrow_product(x, rows, weights, begin, out, panels):  # type: ignore[no-untyped-def]
+    """:func:`product` with narrow panels, for matrices whose columns fill no wide one.
+
+    The number of rows is raised to a multiple of :data:`NARROW_ROWS`; ``x``, ``begin`` and ``out`` have so many.
+    """
+    values, at, step = x
+    packed_weights, depth, first_panel = weights
+    begins, begin_at, begin_step = begin
+    target, out_at, out_step = out
+    for panel in range(panels):
+        row, column = (first_panel + panel) * depth, panel * NARROW
+        for start in range(0, rows, NARROW_ROWS):
+            before = (begins, begin_at + start * begin_step + column, begin_step)
+            after = (target, out_at + start * out_step + column, out_step)
+            _narrow(values, at + start * step, step, packed_weights, row, depth, before, after)

@@ -24,7 +24,7 @@ from melisma.kernels import LANES
 
 Rounding = Literal["exact", "single", "half"]
 
-_MULTIPLE = 2 * LANES  # of the channels
+_MULTIPLE = LANES  # of the channels
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def pack(
     transform = torch.from_numpy(filtering.matrices()[1])
     grouped = taps.reshape(outputs, inputs, groups, filtering.taps)
     made = torch.einsum("pt,oigt->pgio", transform, grouped).float()
-    panels = np.concatenate([packed(matrix) for matrix in made.flatten(0, 1)])
+    panels = np.concatenate([packed(matrix, _numba().columns(outputs)) for matrix in made.flatten(0, 1)])
     kind = _numba().ALL.index(filtering)
     return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation, padded)
 

@@ -10,7 +10,8 @@ the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 ro
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from melisma.kernels import LANES
 from melisma.kernels.lanes_numba import VECTOR, compiled, inner, spread
-from melisma.kernels.matrix_numba import WIDE, product
+from melisma.kernels.matrix_numba import NARROW, NARROW_ROWS, WIDE, narrow_product, product
 from melisma.kernels.winograd import Rounding
 
 # Rows of the transformed samples that are multiplied at once: they and the products stay in the second-level cache.
@@ -114,6 +116,11 @@ ALL = (*FAST.values(), GROUPED, *COARSE.values(), *EXACT.values())
 _TABLES: dict[Rounding, dict[int, Filtering]] = {"exact": EXACT, "single": FAST, "half": {**FAST, **COARSE}}
 
 
+def columns(channels: int) -> int:
+    """Columns of the panels of a convolution's weights."""
+    return NARROW if channels % WIDE else WIDE
+
+
 def filtering(kernel: int, rounding: Rounding) -> Filtering:
     """How a kernel of that size is filtered."""
     return _TABLES[rounding].get(kernel, GROUPED)
@@ -192,81 +199,90 @@ def _for_each_kind(builder: Any, kind: Any, write: Callable[[Filtering], None]) 
     builder.position_at_end(after)
 
 
+@contextmanager
+def _every_column(builder: Any, tiles: Any, width: Any) -> Iterator[tuple[Any, Any]]:
+    """Code for every tile and every sixteen columns of its rows, which are ``width`` numbers wide: both numbers."""
+    lane = ir.Constant(width.type, LANES)
+    with cgutils.for_range(builder, tiles) as rows, cgutils.for_range(builder, builder.udiv(width, lane)) as lanes:
+        yield rows.index, builder.mul(lanes.index, lane)
+
+
+def _moved(builder: Any, at: Any, tile: Any, step: Any, column: Any) -> Any:
+    """``at + tile * step + column``."""
+    return builder.add(builder.add(at, builder.mul(tile, step)), column)
+
+
 @intrinsic
-def _rise(typing: Any, kind: Any, x: Any, at: Any, step: Any, slope: Any, out: Any, to: Any, stride: Any) -> Any:
-    """Sixteen columns of a tile of ``x`` to as many of its transform; ``slope`` of a leaky ReLU comes before."""
+def _rise(
+    typing: Any, kind: Any, x: Any, at: Any, width: Any, slope: Any, out: Any, to: Any, stride: Any, tiles: Any
+) -> Any:
+    """Tiles of rows of ``x``, ``width`` numbers wide, to their transforms; ``slope`` of a leaky ReLU comes before."""
 
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind, x, at, step, slope, out, to, stride = args
+        kind, x, at, width, slope, out, to, stride, tiles = args
         zero, slopes = ir.Constant(VECTOR, [0.0] * LANES), spread(builder, slope)
 
         def write(filtering: Filtering) -> None:
-            values = []
-            for place in _places(context, builder, sig.args[1], x, at, step, filtering.products):
-                value = builder.load(place, align=4)
-                below = builder.fcmp_ordered("<", value, zero)
-                values.append(builder.select(below, builder.fmul(value, slopes), value))
-            made = _Writer(builder).inputs(filtering, values)
-            places = _places(context, builder, sig.args[5], out, to, stride, filtering.products)
-            for place, value in zip(places, made, strict=True):
-                builder.store(value, place, align=4)
-
-        _for_each_kind(builder, kind, write)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, x, types.intp, types.intp, types.float32, out, types.intp, types.intp), lowered
-
-
-@intrinsic
-def _fall(
-    typing: Any, kind: Any, made: Any, at: Any, stride: Any, bias: Any, channel: Any, base: Any, share: Any, out: Any,
-    to: Any, step: Any,
-) -> Any:  # fmt: skip
-    """Sixteen columns of the products to as many of a tile of outputs: ``out = base * share + bias + ...``."""
-
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind, made, at, stride, bias, channel, base, share, out, to, step = args
-
-        def write(filtering: Filtering) -> None:
-            sources = _places(context, builder, sig.args[1], made, at, stride, filtering.products)
-            totals = _Writer(builder).outputs(filtering, [builder.load(place, align=4) for place in sources])
-            (place,) = _places(context, builder, sig.args[4], bias, channel, step, 1)
-            offset = builder.load(place, align=4)
-            before = _places(context, builder, sig.args[6], base, to, step, filtering.step)
-            targets = _places(context, builder, sig.args[8], out, to, step, filtering.step)
-            with builder.if_else(builder.icmp_signed("!=", share, ir.Constant(share.type, 0))) as (then, otherwise):
-                with then:
-                    for total, source, target in zip(totals, before, targets, strict=True):
-                        value = builder.fadd(builder.fadd(total, offset), builder.load(source, align=4))
-                        builder.store(value, target, align=4)
-                with otherwise:
-                    for total, target in zip(totals, targets, strict=True):
-                        builder.store(builder.fadd(total, offset), target, align=4)
+            apart = builder.mul(width, ir.Constant(width.type, filtering.step))
+            with _every_column(builder, tiles, width) as (tile, column):
+                here, there = _moved(builder, at, tile, apart, column), _moved(builder, to, tile, width, column)
+                values = []
+                for place in _places(context, builder, sig.args[1], x, here, width, filtering.products):
+                    value = builder.load(place, align=4)
+                    below = builder.fcmp_ordered("<", value, zero)
+                    values.append(builder.select(below, builder.fmul(value, slopes), value))
+                made = _Writer(builder).inputs(filtering, values)
+                places = _places(context, builder, sig.args[5], out, there, stride, filtering.products)
+                for place, value in zip(places, made, strict=True):
+                    builder.store(value, place, align=4)
 
         _for_each_kind(builder, kind, write)
         return context.get_dummy_value()
 
     number = types.intp
-    arguments = (number, made, number, number, bias, number, base, number, out, number, number)
+    return types.void(number, x, number, number, types.float32, out, number, number, number), lowered
+
+
+@intrinsic
+def _fall(
+    typing: Any, kind: Any, made: Any, at: Any, stride: Any, bias: Any, channels: Any, base: Any, share: Any, out: Any,
+    to: Any, width: Any, tiles: Any,
+) -> Any:  # fmt: skip
+    """The products to tiles of outputs, ``width`` numbers wide: ``out = base * share + bias + ...``."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, made, at, stride, bias, channels, base, share, out, to, width, tiles = args
+
+        def write(filtering: Filtering) -> None:
+            apart = builder.mul(width, ir.Constant(width.type, filtering.step))
+            with _every_column(builder, tiles, width) as (tile, column):
+                here, there = _moved(builder, at, tile, width, column), _moved(builder, to, tile, apart, column)
+                sources = _places(context, builder, sig.args[1], made, here, stride, filtering.products)
+                totals = _Writer(builder).outputs(filtering, [builder.load(place, align=4) for place in sources])
+                channel = builder.urem(column, channels)
+                (place,) = _places(context, builder, sig.args[4], bias, channel, width, 1)
+                offset = builder.load(place, align=4)
+                before = _places(context, builder, sig.args[6], base, there, width, filtering.step)
+                targets = _places(context, builder, sig.args[8], out, there, width, filtering.step)
+                with builder.if_else(builder.icmp_signed("!=", share, ir.Constant(share.type, 0))) as (then, otherwise):
+                    with then:
+                        for total, source, target in zip(totals, before, targets, strict=True):
+                            value = builder.fadd(builder.fadd(total, offset), builder.load(source, align=4))
+                            builder.store(value, target, align=4)
+                    with otherwise:
+                        for total, target in zip(totals, targets, strict=True):
+                            builder.store(builder.fadd(total, offset), target, align=4)
+
+        _for_each_kind(builder, kind, write)
+        return context.get_dummy_value()
+
+    number = types.intp
+    arguments = (number, made, number, number, bias, number, base, number, out, number, number, number)
     return types.void(*arguments), lowered
 
 
 _STEPS = tuple(filtering.step for filtering in ALL)
 _PRODUCTS = tuple(filtering.products for filtering in ALL)
-
-
-@inner
-def _transform(kind, x, at, width, slope, out, to, stride):  # type: ignore[no-untyped-def]
-    """All columns of a tile of rows, ``width`` numbers wide."""
-    for column in range(0, width, LANES):
-        _rise(kind, x, at + column, width, slope, out, to + column, stride)
-
-
-@inner
-def _transform_back(kind, made, at, stride, bias, base, added, out, to, width):  # type: ignore[no-untyped-def]
-    """All columns of a tile of outputs."""
-    for column in range(0, width, LANES):
-        _fall(kind, made, at + column, stride, bias, column % bias.size, base, added, out, to + column, width)
 
 
 @inner
@@ -289,7 +305,7 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
         slope: of a leaky ReLU on ``x``.
         weights: panels of all groups of every product.
         bias: ``(out_channels,)``.
-        channels: ``(in, out)``, multiples of 32.
+        channels: ``(in, out)``, multiples of 16.
         shape: ``(kind, groups, rows of zeros before the first, dilation)``.
     """
     inputs, outputs = channels
@@ -300,9 +316,12 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
     most = min(tiles, max(1, _BLOCK_VALUES // (products * width)))
     held = (most + groups - 1) * dilation  # samples of one product's transform
     stride, made_stride = held * inputs, most * dilation * outputs
-    risen, made = np.empty(products * stride, np.float32), np.empty(products * made_stride, np.float32)
+    # Narrow products go over the last rows: into the next point's, which are made after them, or nobody's.
+    spare = NARROW_ROWS * max(inputs, outputs)
+    risen, made = np.empty(products * stride + spare, np.float32), np.empty(products * made_stride + spare, np.float32)
     edge, zeros = np.empty(max(products * width, step * wide), np.float32), np.zeros(outputs, np.float32)
-    panels = outputs // WIDE
+    narrow = outputs % WIDE != 0
+    panels = outputs // (NARROW if narrow else WIDE)
     for first in range(0, tiles, most):
         count = min(most, tiles - first)
         kept = 0
@@ -311,25 +330,32 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
             for point in range(products):
                 for i in range(kept * width):
                     risen[point * stride + i] = risen[point * stride + most * width + i]
-        for tile in range(kept, count + groups - 1):
-            start = ((first + tile) * step - rows_before) * width
-            if start >= 0 and start + products * width <= x.size:
-                _transform(kind, x, start, width, slope, risen, tile * width, stride)
-            else:
-                _copied(x, start, products * width, edge, 0)
-                _transform(kind, edge, 0, width, slope, risen, tile * width, stride)
+        last = count + groups - 1
+        # Tiles whose samples all are there: from where nothing before the first is read to the end.
+        whole = min(max(kept, (rows_before + step - 1) // step - first), last)
+        inside = x.size // width + rows_before - products
+        stop = min(max(whole, inside // step + 1 - first if inside >= 0 else whole), last)
+        start = ((first + whole) * step - rows_before) * width
+        _rise(kind, x, start, width, slope, risen, whole * width, stride, stop - whole)
+        for tile in range(kept, last):
+            if not whole <= tile < stop:
+                _copied(x, ((first + tile) * step - rows_before) * width, products * width, edge, 0)
+                _rise(kind, edge, 0, width, slope, risen, tile * width, stride, 1)
         rows = count * dilation
         for point in range(products):
             target = (made, point * made_stride, outputs)
             for group in range(groups):
                 begin = (zeros, 0, 0) if group == 0 else target
                 source = (risen, point * stride + group * width, inputs)
-                product(source, rows, (weights, inputs, (point * groups + group) * panels), begin, target, panels)
-        for tile in range(count):
+                taps = (weights, inputs, (point * groups + group) * panels)
+                if narrow:
+                    narrow_product(source, rows, taps, begin, target, panels)
+                else:
+                    product(source, rows, taps, begin, target, panels)
+        whole = min(count, max(0, out.size // (step * wide) - first))
+        _fall(kind, made, 0, made_stride, bias, outputs, base, int(added), out, first * step * wide, wide, whole)
+        for tile in range(whole, count):
             to = (first + tile) * step * wide
-            if to + step * wide <= out.size:
-                _transform_back(kind, made, tile * wide, made_stride, bias, base, int(added), out, to, wide)
-            else:
-                _transform_back(kind, made, tile * wide, made_stride, bias, edge, 0, edge, 0, wide)
-                for i in range(out.size - to):
-                    out[to + i] = edge[i] + (base[to + i] if added else np.float32(0.0))
+            _fall(kind, made, tile * wide, made_stride, bias, outputs, edge, 0, edge, 0, wide, 1)
+            for i in range(out.size - to):
+                out[to + i] = edge[i] + (base[to + i] if added else np.float32(0.0))
