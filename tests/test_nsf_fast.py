@@ -57,7 +57,7 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
     drawn = generator.randomness(f0, 2, 0, known + 13)
     plan = nsf_fast.packed(generator, features)
     assert plan is not None
-    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b[0].convolutions]
+    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b.steps[0].convolutions]
     assert all(filters) if filtering else not any(filters)
     found = generator(features, f0, speaker, drawn)
     with choice.plain():
@@ -107,7 +107,7 @@ def test_bfloat16_is_within_forty_decibels(name: str, filtering: bool, decided: 
         plan = nsf_fast.packed(generator, features)
         rough = generator(features, f0, None, drawn)
     assert plan is not None
-    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b[0].convolutions]
+    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b.steps[0].convolutions]
     assert all(filters) if filtering else not any(filters)
     assert plan.stages[0].dtype == torch.bfloat16
     assert plan.stages[-1].dtype == (torch.float32 if config.channels(3) < 32 else torch.bfloat16)

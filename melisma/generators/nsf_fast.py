@@ -10,7 +10,7 @@ reads are there.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +37,7 @@ _LONGEST_SUM = 384
 _FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy
 
 Activation = Callable[[Tensor], Tensor]
+Cut = tuple[bool, bool]  # whether a clip goes on before the first sample of a tile, and behind the last one
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,13 @@ class Step:
     activations: tuple[Slope | FastSnake, ...]
     convolutions: tuple[PackedConvolution, ...]
     dtype: torch.dtype
+    reach = 0
 
-    def __call__(self, x: Tensor, in_place: bool) -> Tensor:
-        """``x`` plus what the step makes of it; ``in_place`` it takes the place of ``x``."""
+    def __call__(self, x: Tensor, in_place: bool, cut: Cut) -> Tensor:
+        """``x`` plus what the step makes of it; ``in_place`` it takes the place of ``x``.
+
+        The result is as long as ``x``; at ends that are cut it is wrong as far as the step reaches.
+        """
         inner = self.activations[0](x).to(self.dtype)
         for convolution, activation in zip(self.convolutions[:-1], self.activations[1:], strict=True):
             if isinstance(activation, Slope):
@@ -95,15 +100,49 @@ class FilteringStep:
     activations: tuple[Slope | FastSnake, ...]
     convolutions: tuple[winograd.Winograd, ...]
 
-    def __call__(self, x: Tensor, in_place: bool) -> Tensor:
-        """``x`` plus what the step makes of it; ``in_place`` it takes the place of ``x``."""
-        inner = x
+    @cached_property
+    def reach(self) -> int:
+        """Samples by which the result is shorter at an end that is cut."""
+        return sum(part.reach for part in (*self.activations, *self.convolutions))
+
+    def __call__(self, x: Tensor, in_place: bool, cut: Cut) -> Tensor:
+        """``x`` plus what the step makes of it, as far as it is right; ``in_place`` it takes the place of ``x``."""
+        inner, base = x, _without(x, self.reach, cut)
         for activation, convolution in zip(self.activations, self.convolutions, strict=True):
             slope = activation.value if isinstance(activation, Slope) else 1.0
-            inner = inner if isinstance(activation, Slope) else activation(inner)
+            inner = inner if isinstance(activation, Slope) else _without(activation(inner), activation.reach, cut)
             last = convolution is self.convolutions[-1]
-            inner = convolution(inner, slope, x if last else None, in_place)
+            inner = convolution(inner, slope, base if last else None, in_place, cut)
         return inner
+
+
+def _without(x: Tensor, samples: int, cut: Cut) -> Tensor:
+    return x[samples * cut[0] : x.shape[0] - samples * cut[1]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block.
+
+    Attributes:
+        steps: one after the other.
+        reach: samples on either side of one that count for it.
+    """
+
+    steps: tuple[Step, ...] | tuple[FilteringStep, ...]
+    reach: int
+
+    def __call__(self, x: Tensor, begin: int, wanted: tuple[int, int], length: int) -> Tensor:
+        """Samples ``wanted`` of a clip of ``length``, of which ``x`` has those from ``begin`` on, as far as the block
+        reaches; it stays as it is."""
+        first, stop = wanted
+        low, high = max(0, first - self.reach), min(length, stop + self.reach)
+        cut = (low > 0, high < length)
+        y = x[low - begin : high - begin]
+        for step in self.steps:
+            y = step(y, step is not self.steps[0], cut)
+            low += step.reach * cut[0]
+        return y[first - low : stop - low]
 
 
 class Stage:
@@ -129,10 +168,11 @@ class Stage:
         self.shift = self.overhang if config.padding == "up" else 0
         count = len(config.resblock_kernel_sizes)
         blocks = generator.resblocks[number * count : (number + 1) * count]
-        self.blocks = [_steps(block, self.dtype, snaky, rounding) for block in blocks]
         shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
-        reach = RESIDUAL_BLOCKS[config.resblock].reach
-        self.reach = max(reach(size, dilations, snaky) for size, dilations in shapes)
+        reaches = [RESIDUAL_BLOCKS[config.resblock].reach(size, dilations, snaky) for size, dilations in shapes]
+        steps = [_steps(block, self.dtype, snaky, rounding) for block in blocks]
+        self.blocks = [Block(*both) for both in zip(steps, reaches, strict=True)]
+        self.reach = max(reaches)
 
     def _share(self, generator: "NsfHifigan", number: int) -> tuple[Tensor, Tensor, int, int] | None:
         """Weight ``(window, channels)``, bias, step and left padding of the excitation's share; None without one."""
@@ -169,10 +209,10 @@ class Stage:
         x = self._raised(before, begin, end, excited)
         if windows is not None and self.share is not None:
             x.addmm_(windows[begin:end], self.share[0])
-        total = self._block(self.blocks[0], x)
+        total = self.blocks[0](x, begin, (first, stop), length)
         for block in self.blocks[1:]:
-            total += self._block(block, x)
-        return total[first - begin : stop - begin].div_(len(self.blocks))
+            total += block(x, begin, (first, stop), length)
+        return total.div_(len(self.blocks))
 
     def read(self, first: int, stop: int, length: int, excited: bool) -> tuple[int, int]:
         """What samples ``first`` to ``stop`` of ``length`` are made of: the first row of the stage before, and one
@@ -181,12 +221,6 @@ class Stage:
         skipped = self.padding + (self.shift if excited else 0)
         beside = 0 if self.before is None else self.before.reach
         return (begin + skipped) // self.rate - self.taps + 1 - beside, (end - 1 + skipped) // self.rate + 1 + beside
-
-    def _block(self, steps: list[Step] | list[FilteringStep], x: Tensor) -> Tensor:
-        y = x
-        for step in steps:
-            y = step(y, in_place=y is not x)
-        return y
 
     def _raised(self, before: Tensor, begin: int, end: int, excited: bool) -> Tensor:
         """Samples ``begin`` to ``end`` after the upsampling."""
@@ -204,7 +238,9 @@ class Stage:
         return raised[start : start + end - begin].float()
 
 
-def _steps(block: Any, dtype: torch.dtype, snaky: bool, rounding: Rounding | None) -> list[Step] | list[FilteringStep]:
+def _steps(
+    block: Any, dtype: torch.dtype, snaky: bool, rounding: Rounding | None
+) -> tuple[Step, ...] | tuple[FilteringStep, ...]:
     """The steps of a block. Snakes amplify rounding, so that convolutions beside them are made to round little."""
     activations = [_activation(module) for module in block.activations]
     pairs = isinstance(block, ResidualBlock1)
@@ -216,10 +252,10 @@ def _steps(block: Any, dtype: torch.dtype, snaky: bool, rounding: Rounding | Non
     if rounding is not None and all(winograd.fits(convolution.weight) for convolution in convolutions):
         least: Rounding = "exact" if snaky and rounding == "single" else rounding
         made = [winograd.pack(one.weight, one.bias, one.dilation[0], least) for one in convolutions]
-        return [FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places]
+        return tuple(FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places)
     longest_sum = _LONGEST_SUM if snaky and dtype == torch.float32 else None
     packed = [pack(one.weight, one.bias, dtype, one.dilation[0], longest_sum=longest_sum) for one in convolutions]
-    return [Step(tuple(activations[place]), tuple(packed[place]), dtype) for place in places]
+    return tuple(Step(tuple(activations[place]), tuple(packed[place]), dtype) for place in places)
 
 
 class FastNsfHifigan:

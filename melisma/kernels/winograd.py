@@ -39,7 +39,6 @@ class Winograd:
         channels: in and out.
         kernel: taps, odd.
         dilation: samples between taps.
-        padded: whether zeros on either side keep the length.
     """
 
     kind: int
@@ -49,23 +48,34 @@ class Winograd:
     channels: tuple[int, int]
     kernel: int
     dilation: int
-    padded: bool
 
-    def __call__(self, x: Tensor, slope: float = 1.0, base: Tensor | None = None, in_place: bool = False) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """Samples on either side of one that count for it."""
+        return self.kernel // 2 * self.dilation
+
+    def __call__(
+        self,
+        x: Tensor,
+        slope: float = 1.0,
+        base: Tensor | None = None,
+        in_place: bool = False,
+        cut: tuple[bool, bool] = (False, False),
+    ) -> Tensor:
         """``(time, channels)`` float32, contiguous -> ``(time, out_channels)``.
-
-        Unpadded, the result is shorter by what the kernel reaches.
 
         Args:
             x: what is filtered.
             slope: of a leaky ReLU that is applied to ``x`` before; 1 leaves it as it is.
-            base: is added to the result.
+            base: is added to the result, and as long.
             in_place: the result takes the place of ``base``.
+            cut: whether more comes before the first sample and behind the last one. There the result ends :attr:`reach`
+                samples earlier; elsewhere there are zeros.
         """
-        lost = 0 if self.padded else (self.kernel - 1) * self.dilation
+        lost = self.reach * sum(cut)
         out = base if in_place and base is not None else x.new_empty(x.shape[0] - lost, self.channels[1])
         added = out if base is None else base
-        before = self.kernel // 2 if self.padded else 0
+        before = 0 if cut[0] else self.kernel // 2
         _numba().convolve(
             x.numpy().reshape(-1), out.numpy().reshape(-1), added.numpy().reshape(-1), base is not None, slope,
             self.weights, self.bias, self.channels, (self.kind, self.groups, before, self.dilation),
@@ -79,9 +89,7 @@ def fits(weight: Tensor) -> bool:
     return kernel >= 3 and kernel % 2 == 1 and outputs % _MULTIPLE == 0 and inputs % _MULTIPLE == 0
 
 
-def pack(
-    weight: Tensor, bias: Tensor, dilation: int = 1, rounding: Rounding = "single", padded: bool = True
-) -> Winograd:
+def pack(weight: Tensor, bias: Tensor, dilation: int = 1, rounding: Rounding = "single") -> Winograd:
     """Transform the weights of a convolution.
 
     Args:
@@ -90,7 +98,6 @@ def pack(
         dilation: samples between taps.
         rounding: ``exact`` as little as a plain sum, or nearly; ``single`` 1e-6 to 5e-6 of the output; ``half`` less
             than bfloat16 does, with the fewest multiplications.
-        padded: whether zeros on either side keep the length.
     """
     from melisma.kernels.matrix_numba import packed
 
@@ -103,7 +110,7 @@ def pack(
     made = torch.einsum("pt,oigt->pgio", transform, grouped).float()
     panels = np.concatenate([packed(matrix, _numba().columns(outputs)) for matrix in made.flatten(0, 1)])
     kind = _numba().ALL.index(filtering)
-    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation, padded)
+    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation)
 
 
 @lru_cache(maxsize=1)

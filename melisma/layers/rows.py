@@ -4,18 +4,21 @@ A stream that is only listened to goes through its layers so: nothing is turned 
 them, and what a layer remembers means the same in either layout.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from melisma.kernels import choice, ready, winograd
-from melisma.kernels.convolution import PackedConvolution, pack, polyphase
+from melisma.kernels.convolution import pack, polyphase
 from melisma.layers.weights import made_of, weights_of
 
 _LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
 _FEWEST_CHANNELS = 16
 
-Packed = PackedConvolution | winograd.Winograd
+Packed = Callable[[Tensor], Tensor]
 
 
 def is_rows(x: Tensor) -> bool:
@@ -46,7 +49,7 @@ def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
         return None
     lost = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
     long = x.shape[2] - lost >= _LEAST_FILTERED and convolution.bias is not None and winograd.fits(convolution.weight)
-    made: Tensor = _form(convolution, long and ready.usable(choice.filtering()))(x[0].t())
+    made = _form(convolution, long and ready.usable(choice.filtering()))(x[0].t())
     return made.t().unsqueeze(0)
 
 
@@ -56,7 +59,7 @@ def upsampled(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor | None:
         return None
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     taps = -(-kernel // stride)
-    made: Tensor = _form(layer, False)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
+    made = _form(layer, False)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
     phases = made.reshape(-1, layer.out_channels)
     return phases[: (x.shape[2] - 1) * stride + kernel].t().unsqueeze(0)
 
@@ -76,5 +79,5 @@ def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
         return pack(polyphase(layer.weight, layer.stride[0]), None, torch.float32, padding=0)
     if filtered:
         assert layer.bias is not None  # who asks for it has looked
-        return winograd.pack(layer.weight, layer.bias, layer.dilation[0], "exact", padded=False)
+        return partial(winograd.pack(layer.weight, layer.bias, layer.dilation[0], "exact"), cut=(True, True))
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)
