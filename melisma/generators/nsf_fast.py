@@ -34,7 +34,7 @@ _TILE_SAMPLES = (2048, 16384)
 _LEAST_SAMPLES = 512  # of a tile that is cut for the sake of a second core
 # Products that convolutions beside snakes may add in a row (see kernels.convolution.pack).
 _LONGEST_SUM = 384
-_FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy
+_FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy, and what snakes amplify is not filtered
 
 Activation = Callable[[Tensor], Tensor]
 Cut = tuple[bool, bool]  # whether a clip goes on before the first sample of a tile, and behind the last one
@@ -249,7 +249,8 @@ def _steps(
     )
     size = 2 if pairs else 1
     places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
-    if rounding is not None and all(winograd.fits(convolution.weight) for convolution in convolutions):
+    sums = snaky and convolutions[0].weight.shape[0] < _FEW_CHANNELS
+    if rounding is not None and not sums and all(winograd.fits(convolution.weight) for convolution in convolutions):
         least: Rounding = "exact" if snaky and rounding == "single" else rounding
         made = [winograd.pack(one.weight, one.bias, one.dilation[0], least) for one in convolutions]
         return tuple(FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places)

@@ -17,6 +17,7 @@ from melisma.layers.weights import made_of, weights_of
 
 _LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
 _FEWEST_CHANNELS = 16
+_FEWEST_FILTERED = 32  # of channels; with fewer, little is gained for what is rounded more
 
 Packed = Callable[[Tensor], Tensor]
 
@@ -48,8 +49,8 @@ def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
     if not _fits(convolution, x) or convolution.stride != (1,):
         return None
     lost = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
-    long = x.shape[2] - lost >= _LEAST_FILTERED and convolution.bias is not None and winograd.fits(convolution.weight)
-    made = _form(convolution, long and ready.usable(choice.filtering()))(x[0].t())
+    filtered = x.shape[2] - lost >= _LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering())
+    made = _form(convolution, filtered)(x[0].t())
     return made.t().unsqueeze(0)
 
 
@@ -68,6 +69,11 @@ def _fits(layer: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> bool:
     if not is_rows(x) or layer.groups != 1 or min(layer.in_channels, layer.out_channels) < _FEWEST_CHANNELS:
         return False
     return wanted(layer, x) and not parametrize.is_parametrized(layer, "weight") and layer.weight.dtype == torch.float32
+
+
+def _is_filtered(layer: nn.Conv1d) -> bool:
+    wide = min(layer.in_channels, layer.out_channels) >= _FEWEST_FILTERED
+    return wide and layer.bias is not None and winograd.fits(layer.weight)
 
 
 def _form(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
