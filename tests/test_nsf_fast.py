@@ -67,6 +67,28 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
     assert (part - found[..., : part.shape[-1]])[..., :heard].abs().max() <= 1e-4 * expected.std()
 
 
+@parametrised
+def test_a_tile_reads_no_more_than_it_says(name: str) -> None:
+    """It may begin when that is there, whatever stands in the rest of the stage before."""
+    generator = listening(name)
+    features, _, _ = inputs(generator, 4)
+    plan = nsf_fast.packed(generator, features)
+    if plan is None:
+        pytest.skip(choice.snake().why)
+    for number, stage in enumerate(plan.stages):
+        channels = generator.config.channels(number)
+        before = torch.randn(220, channels, generator=torch.Generator().manual_seed(number))
+        for excited in (False, True):
+            length = stage.length(before.shape[0], excited)
+            for first, stop in ((0, length // 3), (length // 3, length // 2), (length - 40, length)):
+                low, high = stage.read(first, stop, length, excited)
+                poisoned = torch.full_like(before, torch.nan)
+                there = slice(max(0, low), min(high, before.shape[0]))
+                poisoned[there] = before[there]
+                expected = stage(before, None, first, stop, excited)
+                assert torch.equal(stage(poisoned, None, first, stop, excited), expected)
+
+
 NO_FILTERING = choice.Choice("onednn-tiles", False, "for comparison")
 
 
