@@ -232,7 +232,8 @@ class Stage:
             left = max(0, low - self.before.reach)
             near = self.before(before[left : min(time, stop + self.before.reach)])
             near = near[max(0, low) - left : max(0, low) - left + min(time, stop) - max(0, low)]
-        near = F.pad(near.to(self.dtype), (0, 0, max(0, -low), max(0, stop - time)))
+        near, outside = near.to(self.dtype), (max(0, -low), max(0, stop - time))
+        near = F.pad(near, (0, 0, *outside)) if any(outside) else near  # to pad with nothing would be a copy
         raised = self.raising(near).reshape(-1, self.channels)
         start = begin + skipped - first * self.rate
         return raised[start : start + end - begin].float()

@@ -6,7 +6,7 @@ that meet the same taps; all below is said of such rows.
 Points decide how much rounding grows. Those below were searched for: symmetric ones, for which half of each transform
 is shared, with the smallest error in single precision. Of its output a convolution rounds 1e-7 as a plain sum, three
 times that in tiles of four and groups of at most four taps, four to fifty times that where kernels are taken whole. In
-the largest tiles it is 3e-6 (3 taps), 4e-5 (7) and 4e-4 (11), where bfloat16 rounds 2e-3.
+the largest tiles it is 1e-5 (3 taps), 8e-5 (7) and 7e-4 (11), where bfloat16 rounds 2e-3.
 """
 
 import math
@@ -108,9 +108,9 @@ FAST = {
 }
 GROUPED = Filtering(4, 4, (0.25, 0.875, 1.75), False, True)
 COARSE = {
-    3: Filtering(8, 3, (0.4, 0.875, 1.125, 2.0), True, True),
-    7: Filtering(10, 7, (0.375, 0.625, 0.75, 1.0, 1.375, 1.75, 4.0), True, True),
-    11: Filtering(10, 11, (0.25, 0.375, 0.75, 0.875, 1.0, 1.125, 1.5, 3.0, 4.0), True, True),
+    3: Filtering(12, 3, (0.25, 0.625, 0.875, 1.25, 1.5, 3.0), True, True),
+    7: Filtering(12, 7, (0.25, 0.5, 0.625, 0.8, 1.2, 1.5, 2.0, 4.0), True, True),
+    11: Filtering(12, 11, (0.25, 0.5, 0.625, 0.8, 1.0, 1.125, 1.375, 1.75, 2.5, 4.0), True, True),
 }
 ALL = (*FAST.values(), GROUPED, *COARSE.values(), *EXACT.values())
 _TABLES: dict[Rounding, dict[int, Filtering]] = {"exact": EXACT, "single": FAST, "half": {**FAST, **COARSE}}
