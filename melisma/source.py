@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from melisma import phase as phases
 from melisma.errors import MelismaError
+from melisma.kernels import LANES
+from melisma.kernels import excitation as kernel
 from melisma.phase import fraction
 
 _STRETCH = 1 << 20  # samples of a long clip that are in work at a time
@@ -229,8 +231,34 @@ class HarmonicSource(nn.Module):
 
     def forward(self, f0_hz: Tensor, randomness: Randomness | None = None) -> Tensor:
         """``(batch, frames)`` in Hz, 0 where unvoiced -> excitation ``(batch, 1, frames * hop_length)``."""
+        if randomness is not None and randomness.start_phase is not None and self._fast(f0_hz):
+            return self._merged(f0_hz, randomness)
         sines, _, _ = self.sines.held(f0_hz, self.hop_length, randomness, self.framed)
         return torch.tanh(self.merge(sines.to(self.merge.weight.dtype))).transpose(1, 2)
+
+    def _fast(self, f0_hz: Tensor) -> bool:
+        weights = (self.merge.weight, self.merge.bias)
+        learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        plain = self.sines.pulse or any(weight.dtype != torch.float32 for weight in weights)
+        return kernel.fused(self.hop_length, f0_hz) and not (learning or plain)
+
+    @torch.no_grad()
+    def _merged(self, f0_hz: Tensor, randomness: Randomness) -> Tensor:
+        """The same, harmonic by harmonic added up as they are made."""
+        sines, (batch, frames) = self.sines, f0_hz.shape
+        samples, rows = frames * self.hop_length, frames * self.hop_length // LANES
+        offset = fraction(sines._offset(randomness, f0_hz)).expand(batch, 1, -1)[:, 0]
+        phase = phases.held(f0_hz, sines.sample_rate, self.hop_length)
+        drawn = torch.randn(batch, samples, sines.harmonics) if randomness.noise is None else randomness.noise
+        drawn = drawn.to(f0_hz).expand(batch, -1, -1)
+        if drawn.shape[1:] != (samples, sines.harmonics):
+            raise MelismaError(f"noise must be {(batch, samples, sines.harmonics)}, not {tuple(drawn.shape)}")
+        voiced = (f0_hz > sines.voiced_threshold).to(f0_hz)
+        levels = (voiced * sines.amplitude, voiced * sines.noise_std + (1 - voiced) * (sines.amplitude / 3))
+        both = torch.stack(levels, dim=-1).repeat_interleave(rows // max(1, frames), dim=1)
+        given = zip(phase, offset, drawn, both, strict=True)
+        made = [kernel.harmonics(p, o, self.merge.weight[0], n, level) for p, o, n, level in given]
+        return torch.tanh(torch.stack(made) + self.merge.bias).unsqueeze(1)
 
     def step(
         self, f0_hz: Tensor, start_phase: Tensor | None, randomness: Randomness | None = None

@@ -12,6 +12,7 @@ from melisma.kernels import LANES, choice, ready, workers
 
 _LEAST_SEGMENTS = 16  # for a worker of its own
 _LEAST_ROWS = 1 << 14
+_LEAST_SIXTEENS = 1 << 9
 _MANY_VALUES = 1 << 23  # of noise; from so many on, those to come will be many too
 _asked = {"values": 0}
 
@@ -58,6 +59,30 @@ def pulses(segments: Tensor, offset: Tensor, sample_rate: int, highest_hz: float
 
     workers.together([partial(part, *ends) for ends in _shares(batch * count, _LEAST_SEGMENTS)])
     return out.reshape(batch, count * hop_length)
+
+
+def harmonics(phase: Tensor, offsets: Tensor, weights: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+    """Weighted sines at the harmonics of a phase, and weighted noise beside them.
+
+    Args:
+        phase: cycles of the fundamental, float64 ``(samples,)``, 0 to 1; whole sixteens.
+        offsets: cycles that every harmonic is ahead, 0 to 1, ``(harmonics,)``.
+        weights: of the harmonics, and of the columns of noise; float32.
+        noise: float32 ``(samples, harmonics)``.
+        levels: of sines and of noise in every sixteen samples, float32 ``(samples / 16, 2)``.
+
+    Returns:
+        float32 ``(samples,)``.
+    """
+    out = torch.empty(len(levels), LANES)
+    values = (phase, offsets.float(), weights, noise, levels)
+    given = [value.detach().contiguous().numpy() for value in values]
+
+    def part(first: int, stop: int) -> None:
+        _numba().harmonics(first, stop, *given, out.numpy())
+
+    workers.together([partial(part, *ends) for ends in _shares(len(levels), _LEAST_SIXTEENS)])
+    return out.reshape(-1)
 
 
 def normal(start: int, count: int, keys: tuple[int, ...], constants: tuple[int, ...], table: Tensor) -> Tensor:

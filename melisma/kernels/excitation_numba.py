@@ -16,6 +16,7 @@ from melisma.kernels.lanes_numba import (
 )
 
 _ONE, _HALF, _TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
+_COARSE = np.float64(1 << 16)
 _NEAR = np.float32((1e-4 / np.pi) ** 2)  # squared cycles from a pulse's middle
 
 
@@ -77,3 +78,39 @@ def normal(start, keys, constants, table, out):  # type: ignore[no-untyped-def]
             word = (word ^ (word >> np.uint64(27))) * second
             high, low = word >> np.uint64(48), (word >> np.uint64(32)) & np.uint64(0xFFFF)
             out[row, column] = table[high] + table[low]
+
+
+@compiled
+def harmonics(first, stop, phase, offsets, weights, noise, levels, out):  # type: ignore[no-untyped-def]
+    """Weighted harmonics of a phase, and weighted noise beside them.
+
+    Args:
+        first: row of sixteen samples.
+        stop: row.
+        phase: cycles of the fundamental, float64 ``(samples,)``, 0 to 1.
+        offsets: cycles that every harmonic is ahead, float32 ``(harmonics,)``.
+        weights: of the harmonics, and of the columns of noise.
+        noise: ``(samples, harmonics)``.
+        levels: of harmonics and of noise in every row, ``(rows, 2)``.
+        out: ``(rows, 16)``.
+    """
+    # Coarse parts of a phase times a number are exact, and so are their fractions; fine parts are too small to matter.
+    coarse, fine = np.empty((1, LANES), np.float32), np.empty((1, LANES), np.float32)
+    for row in range(first, stop):
+        for lane in range(LANES):
+            cycles = phase[row * LANES + lane]
+            near = np.rint(cycles * _COARSE) / _COARSE
+            coarse[0, lane], fine[0, lane] = np.float32(near), np.float32(cycles - near)
+        total = everywhere(np.float32(0.0))
+        for h in range(weights.size):
+            number = np.float32(h + 1)
+            most = load(coarse, 0) * number
+            turn = most - whole_below(most + _HALF) + (load(fine, 0) * number + offsets[h])
+            sine, _ = sine_and_cosine_of_cycles(turn)
+            total = total + sine * weights[h]
+        store(out, row, total * levels[row, 0])
+        for lane in range(LANES):
+            drawn = np.float32(0.0)
+            for h in range(weights.size):
+                drawn += noise[row * LANES + lane, h] * weights[h]
+            out[row, lane] += drawn * levels[row, 1]

@@ -1,14 +1,17 @@
 """Pulse trains and counted noise by the kernel against the plain code."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from melisma.errors import MelismaError
 from melisma.kernels import choice, excitation
 from melisma.noise import counter_normal
 from melisma.pulse import pulse_train
+from melisma.source import HarmonicSource, Randomness
 
 pytest.importorskip("numba")
 
@@ -34,6 +37,38 @@ def test_pulses_are_those_of_the_plain_code(hop_length: int) -> None:
     # The sum of harmonics is steep beside a pulse: what counts is how much is wrong in all.
     assert (found - expected).square().mean().sqrt() <= 2e-5 * expected.std()
     assert (found - expected).abs().max() <= 2e-3 * expected.std()
+
+
+@pytest.mark.parametrize("hop_length", [16, 512])
+@pytest.mark.parametrize("overtones", [0, 8])
+def test_merged_harmonics_are_those_of_the_plain_code(hop_length: int, overtones: int) -> None:
+    """Anywhere in a long song, voiced and not, with the phase that was sung before."""
+    generator = torch.Generator().manual_seed(1)
+    source, frames = HarmonicSource(44100, hop_length, overtones), 90
+    torch.nn.init.uniform_(source.merge.weight, 1.0, 2.0, generator=generator)
+    f0_hz = 60.0 * 2 ** (5 * torch.rand(2, frames, generator=generator))
+    f0_hz = torch.where(torch.arange(frames) % 11 < 3, 0.0, f0_hz)
+    drawn = Randomness(
+        torch.rand(2, overtones + 1, generator=generator),
+        torch.randn(1, frames * hop_length, overtones + 1, generator=generator).expand(2, -1, -1),
+        start_phase=torch.tensor([0.0, 123456.789], dtype=torch.float64),
+    )
+    with torch.no_grad():
+        found = source(f0_hz, drawn)
+        with choice.plain():
+            expected = source(f0_hz, drawn)
+    assert found.shape == expected.shape == (2, 1, frames * hop_length)
+    assert (found - expected).abs().max() <= 5e-6 * expected.std()
+    with pytest.raises(MelismaError, match="noise must be"), torch.no_grad():
+        source(f0_hz[:, 1:], dataclasses.replace(drawn, start_phase=torch.zeros(2)))
+
+
+def test_merged_harmonics_have_gradients_where_they_are_asked_for() -> None:
+    source = HarmonicSource(44100, 16)
+    drawn = Randomness(start_phase=torch.zeros(1))
+    source(torch.full((1, 20), 200.0), drawn).sum().backward()
+    assert source.merge.weight.grad is not None
+    assert source.merge.weight.grad.abs().max() > 0
 
 
 def test_a_little_noise_is_not_worth_loading_numba_for() -> None:
