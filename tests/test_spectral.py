@@ -145,6 +145,24 @@ def test_the_seed_decides(model: Analytic) -> None:
     assert (first - other).abs().max() > 1e-3 * first.std()
 
 
+@pytest.mark.parametrize("frames", [3, 40])
+def test_the_ends_of_a_crop_are_not_made_what_lies_beyond_them(frames: int) -> None:
+    """Half a window at both ends has heard what the audio does not have."""
+    model = small_spectral()
+    features, f0_hz = song(frames)
+    with torch.no_grad():
+        wanted = features.transpose(1, 2)
+        audio, excitation = model.sing(wanted, f0_hz, Randomness())
+        open_gate = torch.ones(1, frames)
+        whole, crop = (model.project(audio, wanted, excitation, 2, open_gate, cut=cut) for cut in (False, True))
+    ends = [slice(SMALL.hop_length // 2), slice(-SMALL.hop_length // 2, None)]
+    for end in ends if frames > 3 else [slice(None)]:
+        assert (whole - audio)[:, end].abs().max() > 1e-2 * audio.std()
+        assert (crop - audio)[:, end].abs().max() < 1e-3 * audio.std()
+    if frames > 3:
+        assert (crop - audio).abs().max() > 1e-2 * audio.std()
+
+
 @pytest.mark.parametrize("projections", [0, 2])
 def test_exported_is_eager_at_other_lengths(projections: int) -> None:
     model = small_spectral(projections=projections, low_rounds=8, hold_frames=3)

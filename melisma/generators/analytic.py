@@ -346,8 +346,13 @@ class Analytic(nn.Module):
         excitation: Excitation,
         projections: int | None = None,
         trust: Tensor | None = None,
+        cut: bool = False,
     ) -> Tensor:
-        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`."""
+        """Mel projection of ``(batch, samples)``, as far as the features are to be trusted; see :meth:`forward`.
+
+        Where ``cut``, the features are a crop of longer ones: the first and the last of them have heard what lies
+        beyond, which the audio does not have, and are not imposed on it.
+        """
         rounds = self.default_projections if projections is None else projections
         if rounds == 0:
             return audio
@@ -358,6 +363,10 @@ class Analytic(nn.Module):
             gate = pitch_gate(wanted, projection.log_mel(audio), excitation.pulse_mel, excitation.voiced, self.mel)
         else:
             gate = trust.unsqueeze(-1)
+        if cut:
+            reach = -(-max(self.mel_framing.padding) // self.hop_length)
+            number = torch.arange(wanted.shape[1], device=gate.device)
+            gate = gate * ((number >= reach) & (number < len(number) - reach)).unsqueeze(-1)
         return projection(audio, gate, rounds, self.config.low_rounds * rounds)
 
 

@@ -72,7 +72,7 @@ def _make_spectral(generator: Spectral, batch: Batch, wish: Wish) -> Made:
         # The same phase: only the noise tells two draws apart.
         second = dataclasses.replace(batch.draws.second, initial_phase=batch.draws.first.initial_phase)
         again, _ = generator.sing(wanted, batch.f0_hz, second)
-    projected = generator.project(audio, wanted, excitation, wish.rounds) if wish.rounds else None
+    projected = generator.project(audio, wanted, excitation, wish.rounds, cut=True) if wish.rounds else None
     return Made(audio, again, projected)
 
 
