@@ -194,7 +194,15 @@ class Stage:
         most = min(max(_TILE_VALUES // self.channels, _TILE_SAMPLES[0]), _TILE_SAMPLES[1])
         return workers.stretches(length, _LEAST_SAMPLES, most)
 
-    def __call__(self, before: Tensor, windows: Tensor | None, first: int, stop: int, excited: bool) -> Tensor:
+    def __call__(
+        self,
+        before: Tensor,
+        windows: Tensor | None,
+        first: int,
+        stop: int,
+        excited: bool,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """Samples ``first`` to ``stop`` of the stage's output, ``(time, channels)`` float32.
 
         Args:
@@ -203,16 +211,20 @@ class Stage:
             first: first sample; those around it are computed too, as far as the residual blocks reach.
             stop: one after the last.
             excited: whether the length is cut to that of an excitation.
+            out: where to.
         """
         length = self.length(before.shape[0], excited)
         begin, end = max(0, first - self.reach), min(length, stop + self.reach)
         x = self._raised(before, begin, end, excited)
         if windows is not None and self.share is not None:
             x.addmm_(windows[begin:end], self.share[0])
-        total = self.blocks[0](x, begin, (first, stop), length)
-        for block in self.blocks[1:]:
-            total += block(x, begin, (first, stop), length)
-        return total.div_(len(self.blocks))
+        *others, last = [partial(block, x, begin, (first, stop), length) for block in self.blocks]
+        if not others:
+            return last() if out is None else out.copy_(last())
+        total = others[0]()
+        for block in others[1:]:
+            total += block()
+        return torch.add(total, last(), out=total if out is None else out).div_(len(self.blocks))
 
     def read(self, first: int, stop: int, length: int, excited: bool) -> tuple[int, int]:
         """What samples ``first`` to ``stop`` of ``length`` are made of: the first row of the stage before, and one
@@ -353,7 +365,7 @@ class _Plan:
 def _tile(
     stage: Stage, before: Tensor, windows: Tensor | None, excited: bool, made: Tensor, first: int, stop: int
 ) -> None:
-    made[first:stop] = stage(before, windows, first, stop, excited)
+    stage(before, windows, first, stop, excited, made[first:stop])
 
 
 def _windows(stage: Stage, excitation: Tensor | None) -> Tensor | None:
