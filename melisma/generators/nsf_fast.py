@@ -152,7 +152,9 @@ class Stage:
         config = generator.config
         self.rate, kernel = config.upsample_rates[number], config.upsample_kernel_sizes[number]
         self.channels = config.channels(number + 1)
-        self.dtype = torch.float32 if self.channels < _FEW_CHANNELS else dtype
+        # Where blocks are filtered, only the upsampling is in bfloat16, and that to few channels decides its error.
+        few = _FEW_CHANNELS if rounding is None else 2 * _FEW_CHANNELS
+        self.dtype = torch.float32 if self.channels < few else dtype
         before = config.activation_before_upsampling
         self.before = _activation(generator.up_activations[number]) if before else None
         self.share = self._share(generator, number)
