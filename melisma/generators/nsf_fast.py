@@ -264,8 +264,10 @@ def _steps(
     )
     size = 2 if pairs else 1
     places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
-    sums = snaky and convolutions[0].weight.shape[0] < _FEW_CHANNELS
-    if rounding is not None and not sums and all(winograd.fits(convolution.weight) for convolution in convolutions):
+    filtered = all(winograd.fits(one.weight) for one in convolutions)
+    if snaky and convolutions[0].weight.shape[0] < _FEW_CHANNELS:
+        filtered = False
+    if rounding is not None and filtered:
         least: Rounding = "exact" if snaky and rounding == "single" else rounding
         made = [winograd.pack(one.weight, one.bias, one.dilation[0], least) for one in convolutions]
         return tuple(FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places)
