@@ -142,6 +142,9 @@ class SineSource(nn.Module):
         angle = cycles.float() * 2 * math.pi
         return angle.cos() if self.pulse else angle.sin()
 
+    def _noise_level(self, voiced: Tensor) -> Tensor:
+        return voiced * self.noise_std + (1 - voiced) * (self.amplitude / 3)
+
     def _mix(self, waves: Tensor, f0_hz: Tensor, randomness: Randomness) -> tuple[Tensor, Tensor, Tensor]:
         """Sines in voiced samples, noise everywhere."""
         voiced = (f0_hz > self.voiced_threshold).to(waves.dtype).unsqueeze(-1)
@@ -151,7 +154,7 @@ class SineSource(nn.Module):
             drawn = randomness.noise.to(waves)
         if drawn.shape[-2:] != waves.shape[-2:]:
             raise MelismaError(f"noise must be {tuple(waves.shape)}, not {tuple(drawn.shape)}")
-        noise = drawn * (voiced * self.noise_std + (1 - voiced) * (self.amplitude / 3))
+        noise = drawn * self._noise_level(voiced)
         return waves * self.amplitude * voiced + noise, voiced, noise
 
     def _is_short(self, f0_hz: Tensor) -> bool:
@@ -254,7 +257,7 @@ class HarmonicSource(nn.Module):
         if drawn.shape[1:] != (samples, sines.harmonics):
             raise MelismaError(f"noise must be {(batch, samples, sines.harmonics)}, not {tuple(drawn.shape)}")
         voiced = (f0_hz > sines.voiced_threshold).to(f0_hz)
-        levels = (voiced * sines.amplitude, voiced * sines.noise_std + (1 - voiced) * (sines.amplitude / 3))
+        levels = (voiced * sines.amplitude, sines._noise_level(voiced))
         both = torch.stack(levels, dim=-1).repeat_interleave(rows // max(1, frames), dim=1)
         given = zip(phase, offset, drawn, both, strict=True)
         made = [kernel.harmonics(p, o, self.merge.weight[0], n, level) for p, o, n, level in given]

@@ -228,17 +228,21 @@ class Stage:
             total += block()
         return torch.add(total, last(), out=total if out is None else out).div_(len(self.blocks))
 
+    def _skipped(self, excited: bool) -> int:
+        """Samples of the plain upsampling before the stage's first."""
+        return self.padding + (self.shift if excited else 0)
+
     def read(self, first: int, stop: int, length: int, excited: bool) -> tuple[int, int]:
         """What samples ``first`` to ``stop`` of ``length`` are made of: the first row of the stage before, and one
         after the last, or a few more."""
         begin, end = max(0, first - self.reach), min(length, stop + self.reach)
-        skipped = self.padding + (self.shift if excited else 0)
+        skipped = self._skipped(excited)
         beside = 0 if self.before is None else self.before.reach
         return (begin + skipped) // self.rate - self.taps + 1 - beside, (end - 1 + skipped) // self.rate + 1 + beside
 
     def _raised(self, before: Tensor, begin: int, end: int, excited: bool) -> Tensor:
         """Samples ``begin`` to ``end`` after the upsampling."""
-        skipped = self.padding + (self.shift if excited else 0)
+        skipped = self._skipped(excited)
         first, stop = (begin + skipped) // self.rate, (end - 1 + skipped) // self.rate + 1
         low, time = first - (self.taps - 1), before.shape[0]
         near = before[max(0, low) : min(time, stop)]
