@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
@@ -229,10 +228,15 @@ def no_louder(moved: Tensor, own: Tensor, window: Tensor) -> Tensor:
     Returns:
         like ``moved``; it is right from half a window inside the ends on.
     """
-    weights = (window / window.sum()).reshape(1, 1, -1)
-    half = window.shape[0] // 2
+    size, samples = window.shape[0], moved.shape[1]
+    n_fft = size * (samples // size + 2)
+    # In double precision: beside a loud note silence must stay silent.
+    shape = torch.fft.rfft(window.double() / window.sum(), n=n_fft)
     level, allowed = (
-        F.conv1d(F.pad(signal.square(), (half, half - 1)).unsqueeze(1), weights).squeeze(1) for signal in (moved, own)
+        torch.fft.irfft(torch.fft.rfft(signal.double().square(), n=n_fft) * shape, n=n_fft)[:, size // 2 :][:, :samples]
+        .clamp(min=0.0)
+        .to(signal.dtype)
+        for signal in (moved, own)
     )
     return moved * ((LOUDEST * allowed + _SILENCE) / (level + _SILENCE)).sqrt().clamp(max=1.0)
 
