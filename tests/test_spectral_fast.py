@@ -24,7 +24,6 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "settled-twice": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=2),
     "never-settled": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=0),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
-    "causal-told-late": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True),
 }
 
 

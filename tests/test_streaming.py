@@ -52,7 +52,6 @@ PLAIN = {
     "settled-twice": lambda: _spectral(n_fft=256, settles=2),
     "held": lambda: _spectral(n_fft=256, hold_frames=5),
     "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True, draft=False),
-    "causal-told-late": lambda: _spectral(n_fft=128, subframes=4, causal=True, settles=2),
     "causal-analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0, causal=True)),
 }
 # Few rounds of projection, so that the context is much shorter than the clip.

@@ -21,7 +21,6 @@ from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.spectral_fast import fast_belief, packed
 from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
-from melisma.layers.framing import Delay
 from melisma.layers.mel_projection import MAX_STEP
 from melisma.layers.pitch_gate import coarse
 from melisma.layers.streaming import WHOLE, Time
@@ -37,8 +36,7 @@ class SpectralConfig(AnalyticConfig):
         expansion: width of a block's inner layer over ``channels``.
         kernel_size: frames that a block's depthwise convolution sees, odd.
         draft: the backbone also hears what the analytic masks would sound like, and says for each band how far to
-            believe the difference to the wanted mel. Causal models do not wait for it: they are told what was missed
-            a few frames ago.
+            believe the difference to the wanted mel. It comes too late for causal models.
         settles: how many times what the backbone proposes is heard and corrected after that.
     """
 
@@ -53,6 +51,8 @@ class SpectralConfig(AnalyticConfig):
         super().__post_init__()
         if self.settles < 0:
             raise MelismaError(f"settles is {self.settles}; give 0 or more")
+        if self.causal and self.draft:
+            raise MelismaError("causal models cannot wait to hear a draft; set draft to false")
 
 
 class Spectral(Analytic):
@@ -86,12 +86,11 @@ class Spectral(Analytic):
 
     @property
     def context_frames(self) -> int:
-        per_stage = (2 if self.config.causal else 1) * self.draft_frames  # what is told late was heard before
-        return super().context_frames + self._reach_frames + len(self.stages) * per_stage
+        return super().context_frames + self._reach_frames + len(self.stages) * self.draft_frames
 
     @property
     def draft_frames(self) -> int:
-        """Frames that each draft looks ahead, or comes late: to the next masks, half a mask and half a mel window."""
+        """Frames that each draft looks ahead: to the next masks, half a mask window and half a mel window."""
         if not self.drafts:
             return 0
         _, right = self.mel_framing.padding
@@ -116,9 +115,10 @@ class Spectral(Analytic):
 
     def correct(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
         """What the backbone makes of a proposal and of what it sounds like."""
-        missed: list[Tensor] = []
+        missed: tuple[Tensor, ...] = ()
         if heard is not None:
-            proposal, *missed = self._compared("drafted", proposal, heard, time)
+            proposal, (heard,) = proposal.together("drafted", time, heard)
+            missed = (_missed(proposal, heard),)
         pitch = torch.log2(proposal.f0_hz.clamp(min=20.0) / 220.0) * proposal.voiced
         given = [(proposal.wanted + 5.0) / 2.0, proposal.pulse_mel, torch.stack([pitch, proposal.voiced], dim=-1)]
         out = self._backbone(torch.cat([*given, *missed], dim=-1), time)
@@ -132,22 +132,10 @@ class Spectral(Analytic):
     def settle(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
         """A correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
         assert heard is not None  # only models with drafts come here
-        proposal, missed = self._compared("settled", proposal, heard, time)
+        proposal, (heard,) = proposal.together("settled", time, heard)
         assert proposal.belief is not None  # correct has said it
         now, later = self._next_belief(proposal.belief)
-        return dataclasses.replace(self._believe(proposal, missed, now), belief=later)
-
-    def _compared(self, name: str, proposal: Proposal, heard: Tensor, time: Time) -> tuple[Proposal, Tensor]:
-        """A proposal as far as it was heard, and what it misses of the wanted mel; to causal models that comes late."""
-        if not self.config.causal:
-            proposal, (heard,) = proposal.together(name, time, heard)
-            return proposal, _missed(proposal.wanted, heard, proposal.sharp)
-        wanted, heard, sharp = time.together(f"{name}.compared", proposal.wanted, heard, proposal.sharp, axis=1)
-        told = torch.cat([_missed(wanted, heard, sharp), wanted], dim=-1)
-        told = time.through(f"{name}.late", Delay(self.draft_frames, 0.0), told)
-        proposal, (told,) = proposal.together(name, time, told)
-        missed, before = told.chunk(2, dim=-1)
-        return proposal, missed * _unchanged(proposal.wanted - before)
+        return dataclasses.replace(self._believe(proposal, _missed(proposal, heard), now), belief=later)
 
     def _next_belief(self, beliefs: Tensor) -> tuple[Tensor, Tensor | None]:
         """The first of some beliefs, for both priors, and the others."""
@@ -175,16 +163,11 @@ class Spectral(Analytic):
         return out
 
 
-def _missed(wanted: Tensor, heard: Tensor, sharp: Tensor) -> Tensor:
+def _missed(proposal: Proposal, heard: Tensor) -> Tensor:
     """Nepers of the wanted mel that a draft misses; of a blurred mel only the envelope counts, not the detail."""
-    missed = wanted - heard
+    missed = proposal.wanted - heard
     envelope, all_of_it = (part.clamp(-MAX_STEP, MAX_STEP) for part in (coarse(missed), missed))
-    return torch.lerp(envelope, all_of_it, sharp.unsqueeze(-1))
-
-
-def _unchanged(moved: Tensor) -> Tensor:
-    """How far what was missed some frames ago still counts, when the wanted mel has moved by so many nepers since."""
-    return torch.exp(-coarse(moved).abs() - 0.5 * moved.abs())
+    return torch.lerp(envelope, all_of_it, proposal.sharp.unsqueeze(-1))
 
 
 def _initialise(module: nn.Module) -> None:
