@@ -1,15 +1,13 @@
-"""What is asked of a vocoder: copies, other pitches, there and back, blurred mels, speed; and how each is judged."""
+"""What is asked of a vocoder: copies, other pitches, there and back, blurred mels; and how each is judged."""
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from melisma.audio.f0_curve import shift_semitones
 from melisma.audio.mel import MelContract, log_mel
@@ -39,7 +37,6 @@ BACK_SEMITONES = 4
 BLUR_BINS, BLUR_FRAMES = 2.0, 2.0
 # Asked F0 outside is not judged: the estimator does not reach there.
 JUDGED_HZ = (50.0, 1900.0)
-SPEED_THREADS, SPEED_RUNS, SPEED_SECONDS = 2, 5, 8.0
 
 # With the noise that happens to be drawn PESQ of a clip moves by a tenth and more, and F0 by half a cent.
 SEEDS = (0, 1, 2)
@@ -249,22 +246,3 @@ def _smooth(values: np.ndarray, sigma: float, axis: int) -> np.ndarray:
     pad = [(reach, reach) if k == axis else (0, 0) for k in range(values.ndim)]
     held = np.pad(values, pad, mode="edge")
     return np.apply_along_axis(np.convolve, axis, held, kernel / kernel.sum(), "valid")
-
-
-def speed(model: Any, item: Prepared, projections: int | None) -> float:
-    """Times real time of ``synthesize`` on two threads: median of five runs after a warm-up, 8 seconds of audio."""
-    frames = max(1, round(SPEED_SECONDS * item.mel.frame_rate_hz))
-    repeats = math.ceil(frames / item.features.shape[1])
-    features = np.tile(item.features, (1, repeats))[:, :frames]
-    f0_hz = np.tile(item.f0_hz, repeats)[:frames]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(SPEED_THREADS)
-    try:
-        taken = []
-        for _ in range(SPEED_RUNS + 1):
-            start = time.perf_counter()
-            model.synthesize(features, f0_hz, projections=projections)
-            taken.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    return frames / item.mel.frame_rate_hz / float(np.median(taken[1:]))

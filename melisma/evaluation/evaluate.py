@@ -10,6 +10,7 @@ import numpy as np
 from melisma.errors import MelismaError
 from melisma.evaluation.clips import EvaluationClip, find_clips, load_clips
 from melisma.evaluation.conditions import (
+    BACK_SEMITONES,
     Condition,
     Prepared,
     conditions,
@@ -17,12 +18,12 @@ from melisma.evaluation.conditions import (
     judge_copy,
     judge_octaves,
     prepare,
-    speed,
     world_conditions,
 )
 from melisma.evaluation.probes import probes
 from melisma.evaluation.published import Published, read_published
 from melisma.evaluation.report import Report, Row
+from melisma.evaluation.speed import copy_speed, shift_speed
 
 PARTS = ("copy", "blur", "shift", "detune", "back", "baselines", "octaves", "probes", "semitones", "speed")
 # Takes a package of its own, and seconds a clip.
@@ -145,8 +146,9 @@ def _rows(
 
 def _speeds(model: Any, name: str, item: Prepared) -> Iterator[Row]:
     for condition in conditions(model, ("copy",)):
-        value = speed(model, item, 0 if "off" in condition else None)
+        value = copy_speed(model, item, 0 if "off" in condition else None)
         yield Row(name, condition, "", "", {"speed": value})
+    yield Row(name, f"{BACK_SEMITONES:+d} semitones", "", "", {"speed": shift_speed(model, item)})
 
 
 def main(

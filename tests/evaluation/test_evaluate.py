@@ -1,6 +1,7 @@
 """Evaluating: any folder of recordings, parts, published audio, probes, and the report in every form."""
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,20 @@ def test_a_perfect_copy_has_no_faults_in_any_octave(songs: Path) -> None:
     for octave in report.octaves():
         assert report.medians("all", octave)["copyist", "copy"]["log_mel"] < 1e-3
     assert "pesq" in report.medians("all", "220-440 Hz")["copyist", "copy"]
+
+
+def test_speed_is_that_of_copies_and_of_a_shift_with_what_it_hears(songs: Path) -> None:
+    class Slow(Copyist):
+        def resynthesize(self, audio: np.ndarray, sample_rate: int, **wishes: object) -> np.ndarray:
+            time.sleep(0.08)
+            assert (len(audio), wishes) == (8 * RATE, {"shift_semitones": 4})
+            return audio
+
+    clip = find_clips(songs / "first.wav", RATE, 15.0)[0][0]
+    rows = {row.condition: row.values["speed"] for row in evaluate(Slow(), [clip], "slow", ("speed",)).rows}
+    assert list(rows) == ["copy", "+4 semitones"]
+    assert rows["copy"] > rows["+4 semitones"]
+    assert 5 < rows["+4 semitones"] <= 100  # eight seconds in a twelfth of one
 
 
 def test_published_audio_is_found_by_name_and_moved_into_step(songs: Path, tmp_path: Path) -> None:
