@@ -2,11 +2,17 @@
 
 python benchmarks/quality.py DATA --output build/quality
 python benchmarks/figures.py build/quality
+
+Parts that were run one by one (speed needs the machine for itself) are joined: give the folder of each.
 """
 
 import argparse
 import re
+import sys
 from pathlib import Path
+
+from melisma.errors import MelismaError
+from melisma.evaluation.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- figures: begin; generated from docs/figures/*.md, do not edit by hand -->"
@@ -29,8 +35,11 @@ def table(report: str, kind: str, wanted: re.Pattern[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="folder with report.md")
-    report = (parser.parse_args().report / "report.md").read_text(encoding="utf-8")
+    parser.add_argument("report", type=Path, nargs="+", help="folder with report.json")
+    try:
+        report = Report.read(*parser.parse_args().report).document()
+    except MelismaError as error:
+        sys.exit(f"figures: {error}")
     folder = ROOT / "docs" / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quality.md").write_text(f"# Quality on held-out clips\n\n{INTRODUCTION}\n{report}", encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from melisma.errors import MelismaError
 from melisma.files import replace_on_success
 
 TABLE_WIDTH = 150
@@ -140,6 +141,35 @@ class Report:
         """The medians of a kind as a markdown table."""
         return in_markdown(self.table(kind))
 
+    @classmethod
+    def read(cls, *folders: Path) -> "Report":
+        """The report that :meth:`save` wrote into a folder, or that of several whose parts were run one by one.
+
+        Raises:
+            MelismaError: no report there, reports of different models, or the same figure twice.
+        """
+        reports = [_read(folder) for folder in folders]
+        models = sorted({report.model for report in reports})
+        if len(models) != 1:
+            raise MelismaError(f"reports of {' and '.join(models)} are not one report; give those of one model")
+        seen: set[tuple[str, ...]] = set()
+        for report in reports:
+            own = report._figures()
+            if again := sorted(seen & own):
+                raise MelismaError(f"{' '.join(filter(None, again[0]))} stands in two of the reports; give one of them")
+            seen |= own
+        return cls(models[0], [row for report in reports for row in report.rows])
+
+    def _figures(self) -> set[tuple[str, ...]]:
+        """What was measured, by name."""
+        return {(row.system, row.condition, row.clip, row.octave, name) for row in self.rows for name in row.values}
+
+    def document(self) -> str:
+        """What ``report.md`` holds: quality by kind, then the other tables."""
+        text = [f"### {kind}\n\n{self.markdown(kind)}" for kind in self.kinds()]
+        tables = [table for table in self.tables() if table.headings[-1] != QUALITY["speed"][0]]
+        return "\n\n".join([*text, *(f"### {table.title}\n\n{in_markdown(table)}" for table in tables)]) + "\n"
+
     def save(self, folder: Path) -> None:
         """Write ``report.json`` (medians and every row) and ``report.md`` into a folder, made where it is missing."""
         medians = {
@@ -152,14 +182,11 @@ class Report:
         }
         rows = [asdict(row) for row in self.rows]
         content = _without_nan({"model": self.model, "medians": medians, "octaves": octaves, "rows": rows})
-        text = [f"### {kind}\n\n{self.markdown(kind)}" for kind in self.kinds()]
-        tables = [table for table in self.tables() if table.headings[-1] != QUALITY["speed"][0]]
-        text += [f"### {table.title}\n\n{in_markdown(table)}" for table in tables]
         folder.mkdir(parents=True, exist_ok=True)
         with replace_on_success(folder / "report.json") as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         with replace_on_success(folder / "report.md") as temporary:
-            temporary.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+            temporary.write_text(self.document(), encoding="utf-8")
 
     def show(self) -> None:
         """Print every table."""
@@ -176,6 +203,24 @@ class Report:
             for line in table.lines:
                 drawn.add_row(*line)
             console.print(drawn)
+
+
+def _read(folder: Path) -> Report:
+    path = folder / "report.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**{**row, "values": _with_nan(row["values"])}) for row in content["rows"]]
+        return Report(content["model"], rows)
+    except FileNotFoundError as error:
+        raise MelismaError(
+            f"{path}: no report there; write one with: melisma evaluate MODEL DATA -o {folder}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise MelismaError(f"{path}: not a report of melisma evaluate ({error})") from error
+
+
+def _with_nan(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def in_markdown(table: Table) -> str:

@@ -88,6 +88,26 @@ def test_medians_leave_nan_out_and_files_are_valid(tmp_path: Path) -> None:
     assert saved["rows"][1]["values"]["pesq"] is None
     assert "| m | copy | 3.50 |" in report.markdown()
     report.show()
+    again = Report.read(tmp_path / "deep")
+    assert (again.medians(), again.document()) == (report.medians(), report.document())
+
+
+def test_parts_that_were_run_one_by_one_are_one_report(tmp_path: Path) -> None:
+    parts = {
+        "copy": Report("m", [Row("m", "copy", "a", "speech", {"pesq": 3.0})]),
+        "speed": Report("m", [Row("m", "copy", "", "", {"speed": 40.0})]),
+        "other": Report("n", [Row("n", "copy", "", "", {"speed": 40.0})]),
+    }
+    for name, part in parts.items():
+        part.save(tmp_path / name)
+    joined = Report.read(tmp_path / "copy", tmp_path / "speed")
+    assert joined.medians()["m", "copy"] == {"pesq": 3.0, "speed": 40.0}
+    for names, message in ((("copy", "other"), "m and n"), (("copy", "copy"), "two of"), (("none",), "no report")):
+        with pytest.raises(MelismaError, match=message):
+            Report.read(*(tmp_path / name for name in names))
+    (tmp_path / "copy" / "report.json").write_text("[]")
+    with pytest.raises(MelismaError, match="not a report"):
+        Report.read(tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
