@@ -9,7 +9,8 @@ from test_nsf_hifigan import CONFIGS, SMALL, inputs, made
 
 from melisma.generators import nsf_fast
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
-from melisma.kernels import choice, winograd
+from melisma.kernels import amx, choice, winograd
+from melisma.kernels.convolution import PackedConvolution
 from melisma.layers.weight_norm import fold
 
 pytestmark = pytest.mark.skipif(not choice.convolutions().fast, reason=choice.convolutions().why)
@@ -48,7 +49,7 @@ def test_wide_blocks_equal_the_plain_forward(name: str, filtering: bool, monkeyp
         if filtering:
             pytest.skip(choice.filtering().why)
     elif not filtering:
-        monkeypatch.setattr(choice, "filtering", lambda: NO_FILTERING)
+        monkeypatch.setattr(choice, "filtering", lambda: NO_KERNEL)
     config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=128)
     torch.manual_seed(0)
     generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
@@ -89,13 +90,13 @@ def test_a_tile_reads_no_more_than_it_says(name: str) -> None:
                 assert torch.equal(stage(poisoned, None, first, stop, excited), expected)
 
 
-NO_FILTERING = choice.Choice("onednn-tiles", False, "for comparison")
+NO_KERNEL = choice.Choice("onednn-tiles", False, "for comparison")
 
 
 @pytest.fixture
 def decided(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """To change what the machine has; what was decided before is decided again, then and afterwards."""
-    decisions = (choice.bfloat16_convolutions, choice.half_precision)
+    decisions = (choice.bfloat16_convolutions, choice.half_precision, choice.tiles)
     for decision in decisions:
         decision.cache_clear()
     yield monkeypatch
@@ -104,16 +105,25 @@ def decided(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         decision.cache_clear()
 
 
-@pytest.mark.parametrize("filtering", [False, True])
+KINDS: dict[str, type] = {"filtering": winograd.Winograd, "tiles": amx.AmxConvolution, "onednn": PackedConvolution}
+
+
+@pytest.mark.parametrize("way", KINDS)
 @pytest.mark.parametrize("name", ["plain", "snake", "mini", "bigvgan"])
-def test_bfloat16_is_within_forty_decibels(name: str, filtering: bool, decided: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_within_forty_decibels(name: str, way: str, decided: pytest.MonkeyPatch) -> None:
     """As the audio of real size: wide stages in bfloat16 or coarsely filtered, narrow ones and all sums in float32."""
-    if filtering:
+    if way == "tiles":
+        if not choice.tiles().fast:
+            pytest.skip(choice.tiles().why)
+    else:
+        decided.setattr(choice, "tiles", lambda: NO_KERNEL)
+    if way == "filtering":
         if not choice.filtering().fast:
             pytest.skip(choice.filtering().why)
         decided.setattr(choice, "bfloat16_instructions", lambda: ("avx512-bf16",))
-    else:
-        decided.setattr(choice, "filtering", lambda: NO_FILTERING)
+        decided.setattr(choice, "half_precision", lambda: choice.filtering())
+    elif way == "onednn":
+        decided.setattr(choice, "filtering", lambda: NO_KERNEL)
     if not choice.bfloat16_convolutions().fast:
         pytest.skip(choice.bfloat16_convolutions().why)
     config = dataclasses.replace(CONFIGS[name], upsample_initial_channel=256)
@@ -129,10 +139,9 @@ def test_bfloat16_is_within_forty_decibels(name: str, filtering: bool, decided: 
         plan = nsf_fast.packed(generator, features)
         rough = generator(features, f0, None, drawn)
     assert plan is not None
-    filters = [isinstance(c, winograd.Winograd) for b in plan.stages[0].blocks for c in b.steps[0].convolutions]
-    assert all(filters) if filtering else not any(filters)
+    assert {type(c) for b in plan.stages[0].blocks for c in b.steps[0].convolutions} == {KINDS[way]}
     assert plan.stages[0].dtype == torch.bfloat16
-    few = 64 if filtering else 32
+    few = 32 if way == "onednn" else 64
     assert plan.stages[-1].dtype == (torch.float32 if config.channels(3) < few else torch.bfloat16)
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).square().sum() < 1e-4 * exact.square().sum()
@@ -145,8 +154,9 @@ def test_where_onednn_refuses_bfloat16_filtering_or_the_plain_forward_is_taken(
     def refuses(*_: object) -> None:
         raise RuntimeError("bf16 path needs the cpu support avx512bw")
 
+    decided.setattr(choice, "tiles", lambda: NO_KERNEL)
     if not filtering:
-        decided.setattr(choice, "filtering", lambda: NO_FILTERING)
+        decided.setattr(choice, "filtering", lambda: NO_KERNEL)
     elif not choice.filtering().fast:
         pytest.skip(choice.filtering().why)
     decided.setattr(choice, "bfloat16_instructions", lambda: () if filtering else ("avx512-bf16",))

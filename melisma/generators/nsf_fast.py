@@ -8,17 +8,17 @@ reads are there.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from melisma.kernels import choice, ready, snake, winograd, workers
+from melisma.kernels import amx, choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
 from melisma.kernels.winograd import Rounding
 from melisma.layers.activations import REACH, AntiAliased
@@ -37,6 +37,9 @@ _LONGEST_SUM = 384
 _FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy, and what snakes amplify is not filtered
 
 Activation = Callable[[Tensor], Tensor]
+KernelConvolution = winograd.Winograd | amx.AmxConvolution
+# Of ours for residual blocks: float32 with fewer multiplications that rounds so, or tiles in bfloat16 where they fit.
+Kernel = Literal["single", "half", "tiles"]
 Cut = tuple[bool, bool]  # whether a clip goes on before the first sample of a tile, and behind the last one
 
 
@@ -94,20 +97,32 @@ class Step:
 
 
 @dataclass(frozen=True)
-class FilteringStep:
-    """The same in float32 with fewer multiplications, where every convolution can be had so."""
+class KernelStep:
+    """The same by kernels of ours, where every convolution can be had so.
+
+    Between its convolutions is float32, or bfloat16 where those round to that anyway.
+    """
 
     activations: tuple[Slope | FastSnake, ...]
-    convolutions: tuple[winograd.Winograd, ...]
+    convolutions: tuple[KernelConvolution, ...]
 
     @cached_property
     def reach(self) -> int:
         """Samples by which the result is shorter at an end that is cut."""
         return sum(part.reach for part in (*self.activations, *self.convolutions))
 
+    @cached_property
+    def _in_turn(self) -> tuple[list[amx.AmxConvolution], list[float]] | None:
+        """The convolutions and slopes of a step that is one kernel."""
+        convolutions = [one for one in self.convolutions if isinstance(one, amx.AmxConvolution)]
+        slopes = [one.value for one in self.activations if isinstance(one, Slope)]
+        return (convolutions, slopes) if len(convolutions) == len(slopes) == 2 else None
+
     def __call__(self, x: Tensor, in_place: bool, cut: Cut) -> Tensor:
         """``x`` plus what the step makes of it, as far as it is right; ``in_place`` it takes the place of ``x``."""
         inner, base = x, _without(x, self.reach, cut)
+        if self._in_turn is not None:
+            return amx.in_turn(*self._in_turn, x, base, in_place, cut)
         for activation, convolution in zip(self.activations, self.convolutions, strict=True):
             slope = activation.value if isinstance(activation, Slope) else 1.0
             inner = inner if isinstance(activation, Slope) else _without(activation(inner), activation.reach, cut)
@@ -129,7 +144,7 @@ class Block:
         reach: samples on either side of one that count for it.
     """
 
-    steps: tuple[Step, ...] | tuple[FilteringStep, ...]
+    steps: tuple[Step, ...] | tuple[KernelStep, ...]
     reach: int
 
     def __call__(self, x: Tensor, begin: int, wanted: tuple[int, int], length: int) -> Tensor:
@@ -148,12 +163,12 @@ class Block:
 class Stage:
     """One upsampling and what follows it."""
 
-    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, rounding: Rounding | None) -> None:
+    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, kernel: Kernel | None) -> None:
         config = generator.config
-        self.rate, kernel = config.upsample_rates[number], config.upsample_kernel_sizes[number]
+        self.rate, taps = config.upsample_rates[number], config.upsample_kernel_sizes[number]
         self.channels = config.channels(number + 1)
-        # Where blocks are filtered, only the upsampling is in bfloat16, and that to few channels decides its error.
-        few = _FEW_CHANNELS if rounding is None else 2 * _FEW_CHANNELS
+        # Beside kernels of ours the upsampling is what is left in bfloat16, and that to few channels decides its error.
+        few = _FEW_CHANNELS if kernel is None else 2 * _FEW_CHANNELS
         self.dtype = torch.float32 if self.channels < few else dtype
         before = config.activation_before_upsampling
         self.before = _activation(generator.up_activations[number]) if before else None
@@ -165,14 +180,14 @@ class Stage:
         snaky = config.activation != "leaky-relu"
         self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0)
         # Samples that the plain upsampling leaves out before its first, by its padding and by the family's alignment.
-        self.padding = (kernel - self.rate) // 2
-        self.overhang = kernel - self.rate - 2 * self.padding
+        self.padding = (taps - self.rate) // 2
+        self.overhang = taps - self.rate - 2 * self.padding
         self.shift = self.overhang if config.padding == "up" else 0
         count = len(config.resblock_kernel_sizes)
         blocks = generator.resblocks[number * count : (number + 1) * count]
         shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         reaches = [RESIDUAL_BLOCKS[config.resblock].reach(size, dilations, snaky) for size, dilations in shapes]
-        steps = [_steps(block, self.dtype, snaky, rounding) for block in blocks]
+        steps = [_steps(block, self.dtype, snaky, kernel) for block in blocks]
         self.blocks = [Block(*both) for both in zip(steps, reaches, strict=True)]
         self.reach = max(reaches)
 
@@ -258,8 +273,8 @@ class Stage:
 
 
 def _steps(
-    block: Any, dtype: torch.dtype, snaky: bool, rounding: Rounding | None
-) -> tuple[Step, ...] | tuple[FilteringStep, ...]:
+    block: Any, dtype: torch.dtype, snaky: bool, kernel: Kernel | None
+) -> tuple[Step, ...] | tuple[KernelStep, ...]:
     """The steps of a block. Snakes amplify rounding, so that convolutions beside them are made to round little."""
     activations = [_activation(module) for module in block.activations]
     pairs = isinstance(block, ResidualBlock1)
@@ -268,16 +283,26 @@ def _steps(
     )
     size = 2 if pairs else 1
     places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
-    filtered = all(winograd.fits(one.weight) for one in convolutions)
-    if snaky and convolutions[0].weight.shape[0] < _FEW_CHANNELS:
-        filtered = False
-    if rounding is not None and filtered:
-        least: Rounding = "exact" if snaky and rounding == "single" else rounding
-        made = [winograd.pack(one.weight, one.bias, one.dilation[0], least) for one in convolutions]
-        return tuple(FilteringStep(tuple(activations[place]), tuple(made[place])) for place in places)
+    make = _maker([one.weight for one in convolutions], snaky, kernel)
+    if make is not None:
+        ours = [make(one.weight, one.bias, one.dilation[0]) for one in convolutions]
+        return tuple(KernelStep(tuple(activations[place]), tuple(ours[place])) for place in places)
     longest_sum = _LONGEST_SUM if snaky and dtype == torch.float32 else None
     packed = [pack(one.weight, one.bias, dtype, one.dilation[0], longest_sum=longest_sum) for one in convolutions]
     return tuple(Step(tuple(activations[place]), tuple(packed[place]), dtype) for place in places)
+
+
+def _maker(
+    weights: Sequence[Tensor], snaky: bool, kernel: Kernel | None
+) -> Callable[[Tensor, Tensor, int], KernelConvolution] | None:
+    """What packs convolutions with these weights for a kernel of ours; None where one of them does not suit it."""
+    if kernel == "tiles" and all(amx.fits(weight) for weight in weights):
+        return amx.pack
+    narrow = snaky and weights[0].shape[0] < _FEW_CHANNELS
+    if kernel is None or narrow or not all(winograd.fits(weight) for weight in weights):
+        return None
+    rounding: Rounding = "half" if kernel == "tiles" else kernel
+    return partial(winograd.pack, rounding="exact" if snaky and rounding == "single" else rounding)
 
 
 class FastNsfHifigan:
@@ -286,12 +311,12 @@ class FastNsfHifigan:
     Args:
         generator: with folded weights.
         dtype: of the convolutions; sums, activations and all narrow stages are float32.
-        rounding: of residual blocks that are computed in float32 with fewer multiplications; None computes none so.
+        kernel: of ours, for the residual blocks that suit it; None for none.
     """
 
-    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, rounding: Rounding | None) -> None:
+    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, kernel: Kernel | None) -> None:
         config = generator.config
-        self.stages = [Stage(generator, number, dtype, rounding) for number in range(len(config.upsample_rates))]
+        self.stages = [Stage(generator, number, dtype, kernel) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
         last: Any = generator.conv_post
@@ -404,15 +429,20 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
         return None
     if any(weight.dtype != torch.float32 for weight in weights) or parametrize.is_parametrized(generator.conv_pre):
         return None
-    dtype = torch.float32
-    rounding: Rounding | None = "single" if ready.usable(choice.filtering()) else None
-    if torch.is_autocast_enabled("cpu"):
-        if torch.get_autocast_dtype("cpu") != torch.bfloat16:
-            return None
-        filtered = choice.half_precision().path == "winograd" and rounding is not None
-        rounding = "half" if filtered else None
-        if choice.bfloat16_convolutions().fast and (choice.bfloat16_instructions() or not filtered):
-            dtype = torch.bfloat16
-        elif not filtered:
-            return None
-    return made_of(generator, weights, lambda: FastNsfHifigan(generator, dtype, rounding), (dtype, rounding))
+    way = _way()
+    return None if way is None else made_of(generator, weights, lambda: FastNsfHifigan(generator, *way), way)
+
+
+def _way() -> tuple[torch.dtype, Kernel | None] | None:
+    """The type of convolutions and the kernel of residual blocks, here and now; None for the plain forward."""
+    filtered = ready.usable(choice.filtering())
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32, "single" if filtered else None
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return None
+    if ready.usable(choice.tiles()):
+        return torch.bfloat16, "tiles"
+    filtered = filtered and choice.half_precision().path == "winograd"
+    if choice.bfloat16_convolutions().fast and (choice.bfloat16_instructions() or not filtered):
+        return torch.bfloat16, "half" if filtered else None
+    return (torch.float32, "half") if filtered else None

@@ -12,7 +12,7 @@ from melisma.audio.mel import OPENVPI_44K
 from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
-from melisma.kernels import choice, gang, ready, winograd
+from melisma.kernels import amx, choice, gang, ready, winograd
 
 _FRAMES = 40
 
@@ -36,6 +36,9 @@ def compile_all() -> None:
     gang.run([lambda: None, lambda: None])
     if choice.filtering().fast:
         winograd.pack(torch.zeros(32, 32, 3), torch.zeros(32))(torch.zeros(_FRAMES, 32))
+    if choice.tiles().fast:
+        convolution, x = amx.pack(torch.zeros(32, 32, 3), torch.zeros(32)), torch.zeros(_FRAMES, 32)
+        amx.in_turn([convolution] * 2, (0.1, 0.1), convolution(x), x, False, (False, False))
     ready.declare()
 
 

@@ -316,7 +316,7 @@ def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) ->
     """What ``auto`` means here; warns where bfloat16 is asked for and would only be slower."""
     convolutional = isinstance(generator, NsfHifigan)
     if wanted == "auto":
-        return "bfloat16" if device.type == "cpu" and choice.bfloat16().fast and convolutional else "float32"
+        return "bfloat16" if device.type == "cpu" and convolutional and choice.bfloat16().fast else "float32"
     if wanted == "bfloat16" and device.type == "cpu":
         half = choice.half_precision()
         if not (convolutional and half.fast):

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from melisma.kernels import amx
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -120,6 +122,29 @@ def filtering() -> Choice:
     return Choice("winograd", True, "minimal filtering: 2 to 4 multiplications where kernels have 3 to 11 taps")
 
 
+@lru_cache(maxsize=1)
+def tiles() -> Choice:
+    """How the convolutions of residual blocks are computed in bfloat16 where the CPU multiplies tiles."""
+    for needed in (_numba(""), bfloat16_convolutions()):  # the upsampling is oneDNN's
+        if not needed.fast:
+            return needed
+    if "amx" not in cpu_features():
+        return Choice("onednn-tiles", False, "this CPU has no amx")
+    if not _compiled_with("amx-tile", "amx-bf16", "avx512f", "avx512bf16"):
+        return Choice("onednn-tiles", False, "numba does not compile for the amx of this CPU")
+    if not amx.permitted():
+        return Choice("onednn-tiles", False, "the system does not let this process use amx")
+    return Choice("amx", True, "tiles of 16 samples by 16 outputs in registers, channels last")
+
+
+def _compiled_with(*features: str) -> bool:
+    """Whether numba's compiler may use these: LLVM would end the process over one that it does not know of."""
+    from numba.core import registry
+
+    known = registry.cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return all(f"+{feature}" in known for feature in features)
+
+
 def _numba(how: str) -> Choice:
     if importlib.util.find_spec("numba") is None:
         return Choice("torch", False, "numba is not installed: pip install numba")
@@ -162,6 +187,8 @@ def bfloat16_instructions() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def half_precision() -> Choice:
     """How residual blocks are computed where no more is asked of them than what bfloat16 keeps."""
+    if tiles().fast:
+        return tiles()
     found = bfloat16_instructions()
     if "amx" not in found and filtering().fast:
         return Choice("winograd", True, "minimal filtering in tiles so large that float32 rounds as less than bfloat16")

@@ -21,6 +21,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         choice.bfloat16,
         choice.half_precision,
         choice.filtering,
+        choice.tiles,
         choice.bfloat16_convolutions,
         choice.cpu_features,
     )
@@ -92,6 +93,22 @@ def test_without_amx_half_precision_is_filtered(features, monkeypatch, recwarn) 
     assert choice.half_precision().path == "winograd"
     assert vocoder._precision("bfloat16", made("plain"), torch.device("cpu")) == "bfloat16"
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("lacking", ["numba", "compiler", "permission"])
+def test_amx_that_cannot_be_used_is_left_to_onednn(lacking: str, monkeypatch) -> None:
+    monkeypatch.setattr(choice, "cpu_features", lambda: ("avx512", "avx512-bf16", "amx"))
+    monkeypatch.setattr(choice, "_compiled_with", lambda *features: lacking != "compiler")
+    monkeypatch.setattr(choice.amx, "permitted", lambda: lacking != "permission")
+    if lacking == "numba":
+        monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
+    assert not choice.tiles().fast
+    assert choice.half_precision().path != "amx"
+    monkeypatch.setattr(choice, "_compiled_with", lambda *features: True)
+    monkeypatch.setattr(choice.amx, "permitted", lambda: True)
+    choice.tiles.cache_clear()
+    if lacking != "numba":
+        assert choice.half_precision.__wrapped__() == choice.tiles()
 
 
 def test_info_needs_a_model_or_the_system(capsys) -> None:

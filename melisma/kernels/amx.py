@@ -1,0 +1,144 @@
+"""Convolutions over time in bfloat16 on CPUs with AMX, whose tile instructions multiply 16 samples by 16 outputs.
+
+Samples and weights are rounded to bfloat16, sums are float32. oneDNN's convolutions of few channels over much time
+reach a sixth of what the instructions can do; these reach three quarters.
+"""
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melisma.kernels import LANES
+
+_ARCH_PRCTL = 158
+_REQUEST_PERMISSION = 0x1023
+_TILE_DATA = 18
+
+
+@lru_cache(maxsize=1)
+def permitted() -> bool:
+    """Whether the kernel of the system lets this process use tiles: Linux wants to be asked, once, for all threads."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        system_call: Any = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError):
+        return False
+    return int(system_call(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)) == 0
+
+
+@dataclass(frozen=True)
+class AmxConvolution:
+    """A convolution of stride one; make it with :func:`pack`.
+
+    Attributes:
+        weights: bfloat16 in tiles.
+        bias: ``(out_channels,)``.
+        channels: in and out.
+        kernel: taps, odd.
+        dilation: samples between taps.
+        folds: taps that share a row of a tile, because their channels do not fill it.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    channels: tuple[int, int]
+    kernel: int
+    dilation: int
+    folds: int
+
+    @property
+    def reach(self) -> int:
+        """Samples on either side of one that count for it."""
+        return self.kernel // 2 * self.dilation
+
+    @property
+    def layer(self) -> tuple[Any, ...]:
+        """What the kernel needs of it."""
+        taps = -(-self.kernel // self.folds)
+        return self.weights, self.bias, self.channels[1], taps, self.folds, self.dilation, self.reach
+
+    def __call__(
+        self,
+        x: Tensor,
+        slope: float = 1.0,
+        base: Tensor | None = None,
+        in_place: bool = False,
+        cut: tuple[bool, bool] = (False, False),
+    ) -> Tensor:
+        """``(time, channels)`` float32, contiguous -> ``(time, out_channels)``; see :class:`Winograd.__call__`."""
+        out = base if in_place and base is not None else _room(x, (self,), cut)
+        added = out if base is None else base
+        _numba().convolve(
+            _flat(x), _flat(out), _flat(added), base is not None, np.float32(slope), self.layer, cut, self.channels[0],
+            _configuration(),
+        )  # fmt: skip
+        return out
+
+
+def in_turn(
+    convolutions: Sequence[AmxConvolution],
+    slopes: Sequence[float],
+    x: Tensor,
+    base: Tensor,
+    in_place: bool,
+    cut: tuple[bool, bool],
+) -> Tensor:
+    """``base`` plus two convolutions in turn, each after a leaky ReLU; see :meth:`AmxConvolution.__call__`."""
+    first, second = convolutions
+    out = base if in_place else _room(x, convolutions, cut)
+    both = (np.float32(slopes[0]), np.float32(slopes[1]))
+    _numba().convolve_twice(
+        _flat(x), _flat(out), _flat(base), both, first.layer, second.layer, cut, first.channels[0], _configuration()
+    )
+    return out
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether weights ``(out_channels, in_channels, kernel)`` can be packed."""
+    outputs, inputs, kernel = weight.shape
+    return kernel % 2 == 1 and outputs % LANES == 0 and inputs % LANES == 0
+
+
+def pack(weight: Tensor, bias: Tensor, dilation: int = 1) -> AmxConvolution:
+    """Lay out the weights ``(out_channels, in_channels, kernel)`` of a convolution, for which :func:`fits` holds."""
+    from melisma.kernels.amx_numba import DEEP
+
+    outputs, inputs, kernel = weight.shape
+    folds = 2 if inputs % DEEP else 1
+    taps = torch.nn.functional.pad(weight.detach(), (0, -kernel % folds)).permute(2, 1, 0)  # (kernel, in, out)
+    rows = taps.reshape(-1, 2, outputs // LANES, LANES)  # pairs of what is summed, columns of tiles
+    tiles = rows.permute(2, 0, 3, 1).contiguous().bfloat16().view(torch.int16)
+    return AmxConvolution(
+        tiles.reshape(-1).numpy().view(np.uint16), bias.detach().float().numpy(), (inputs, outputs), kernel, dilation,
+        folds,
+    )  # fmt: skip
+
+
+def _room(x: Tensor, convolutions: Sequence[AmxConvolution], cut: tuple[bool, bool]) -> Tensor:
+    lost = sum(cut) * sum(convolution.reach for convolution in convolutions)
+    return x.new_empty(x.shape[0] - lost, convolutions[-1].channels[1])
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.numpy().reshape(-1)
+
+
+@lru_cache(maxsize=1)
+def _configuration() -> np.ndarray:
+    return _numba().configuration()
+
+
+@lru_cache(maxsize=1)
+def _numba() -> ModuleType:
+    from melisma.kernels import amx_numba
+
+    return amx_numba
