@@ -17,6 +17,7 @@ from torch import Tensor
 from melisma.kernels import LANES, workers
 
 _LEAST_UNITS = 4  # for a worker of its own
+_LEAST_BLOCKS = 200  # of sixteen rows, likewise
 
 
 def fits(n_fft: int) -> bool:
@@ -119,14 +120,21 @@ class Signal:
 
     def fill(self, audio: Tensor) -> None:
         """Take ``(samples,)``."""
-        _numba().fill(audio.contiguous().numpy(), self.lane_rows, self.transform.left, self.samples)
+        self._share(_numba().fill, audio.contiguous().numpy(), self.lane_rows, self.transform.left, self.samples)
         self.close()
 
     def audio(self) -> Tensor:
         """Back to ``(samples,)``."""
         audio = torch.empty(self.count)
-        _numba().read_out(self.samples, self.lane_rows, self.transform.left, audio.numpy())
+        self._share(_numba().read_out, self.samples, self.lane_rows, self.transform.left, audio.numpy())
         return audio
+
+    def _share(self, kernel: Any, *arguments: Any) -> None:
+        """A kernel on all rows, some of them a worker."""
+        blocks = -(-len(self.samples) // LANES)
+        shares = workers.stretches(blocks, _LEAST_BLOCKS, blocks)
+        ends = [(first * LANES, min(stop * LANES, len(self.samples))) for first, stop in shares]
+        workers.together([partial(kernel, *rows, *arguments) for rows in ends])
 
     @property
     def density(self) -> np.ndarray:

@@ -85,39 +85,34 @@ def close(signal, rows, hop_rows, left, samples, reflected):  # type: ignore[no-
 
 
 @compiled
-def fill(audio, rows, left, signal):  # type: ignore[no-untyped-def]
-    """Take samples ``(n,)``, ``left`` rows behind the start of lane 0; zeros around them.
+def fill(begin, end, audio, rows, left, signal):  # type: ignore[no-untyped-def]
+    """Take samples ``(n,)``, ``left`` rows behind the start of lane 0, to the rows ``begin`` to ``end``; zeros around.
 
     ``rows`` is how far the lanes are apart.
     """
-    count, samples = signal.shape[0], audio.size
-    for start in range(0, count, LANES):
+    samples = audio.size
+    for start in range(begin, end, LANES):
         first, last = start - left, (LANES - 1) * rows + start + LANES - left
-        if start + LANES <= count and first >= 0 and last <= samples:
+        if start + LANES <= end and first >= 0 and last <= samples:
             into_lanes(audio, first, rows, signal, start)
         else:
-            for row in range(start, min(start + LANES, count)):
+            for row in range(start, min(start + LANES, end)):
                 for lane in range(LANES):
                     place = lane * rows + row - left
                     signal[row, lane] = audio[place] if 0 <= place < samples else _ZERO
 
 
 @compiled
-def read_out(signal, rows, left, audio):  # type: ignore[no-untyped-def]
+def read_out(begin, end, signal, rows, left, audio):  # type: ignore[no-untyped-def]
     """The inverse of :func:`fill`; the last lane is read to its end."""
-    samples, whole = audio.size, rows // LANES * LANES
-    for start in range(0, whole, LANES):
+    samples = audio.size
+    for start in range(begin, end, LANES):
         first, last = start - left, (LANES - 1) * rows + start + LANES - left
-        if first >= 0 and last <= samples:
+        if start + LANES <= min(end, rows) and first >= 0 and last <= samples:
             out_of_lanes(signal, start, audio, first, rows)
         else:
-            for row in range(start, start + LANES):
+            for row in range(start, min(start + LANES, end)):
                 for lane in range(LANES):
                     place = lane * rows + row - left
-                    if 0 <= place < samples:
+                    if 0 <= place < samples and (row < rows or lane == LANES - 1):
                         audio[place] = signal[row, lane]
-    for row in range(whole, signal.shape[0]):
-        for lane in range(LANES):
-            place = lane * rows + row - left
-            if 0 <= place < samples and (row < rows or lane == LANES - 1):
-                audio[place] = signal[row, lane]
