@@ -301,8 +301,6 @@ def test_impossible_settings_are_refused() -> None:
         AnalyticConfig(mel=SMALL, n_fft=200)
     with pytest.raises(MelismaError, match="cannot wait"):
         AnalyticConfig(mel=SMALL, projections=0, causal=True, hold_frames=2)
-    with pytest.raises(MelismaError, match="set draft to false"):
-        SpectralConfig(mel=SMALL, projections=0, causal=True)
 
 
 def test_energy_distance_rewards_draws_that_differ() -> None:

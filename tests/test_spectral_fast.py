@@ -24,6 +24,7 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "settled-twice": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=2),
     "never-settled": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=0),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
+    "causal-drafted": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, settles=0),
 }
 
 

@@ -50,8 +50,8 @@ class AnalyticConfig:
         low_rounds: rounds of projection on the low band for each full one.
         hold_frames: for so many frames before and behind every note the pulses go on, hardly audible at first; a
             trained model decides what of them is heard. Where a voice sets in or dies away an F0 curve says too little.
-        causal: nothing looks ahead but the windows and the glide to the next F0: for live singing, without projections.
-            What the mel of the pulse train tells comes a few frames late.
+        causal: nothing looks ahead but the windows, the glide to the next F0 and what drafts are heard through: for
+            live singing, without projections. What the mel of the pulse train tells comes a few frames late.
     """
 
     mel: MelContract
@@ -142,11 +142,15 @@ class Analytic(nn.Module):
     @property
     def lookahead_samples(self) -> int:
         """Samples of audio that wait for later frames in :meth:`step`, which makes no projections."""
+        return max(self.waiting_frames * self.hop_length, self.pulse_lookahead) + self.unframing.left
+
+    @property
+    def pulse_lookahead(self) -> int:
+        """Samples by which a frame of pulses waits for the next F0, to which they glide."""
         n_fft, hop = self.config.n_fft, self.config.mask_hop
         pad, _ = self.mask_framing.padding
         glide = self.hop_length // 2 + self.config.hold_frames * self.hop_length
-        pulses = -(-(glide + n_fft - pad) // hop) * hop - hop
-        return max(self.waiting_frames * self.hop_length, pulses) + pad
+        return -(-(glide + n_fft - pad) // hop) * hop - hop
 
     @property
     def halo_frames(self) -> int:

@@ -36,7 +36,8 @@ class SpectralConfig(AnalyticConfig):
         expansion: width of a block's inner layer over ``channels``.
         kernel_size: frames that a block's depthwise convolution sees, odd.
         draft: the backbone also hears what the analytic masks would sound like, and says for each band how far to
-            believe the difference to the wanted mel. It comes too late for causal models.
+            believe the difference to the wanted mel. A causal model without it looks ahead by its windows alone; with
+            it, also by those that the draft is heard through, once more for every time that it settles.
         settles: how many times what the backbone proposes is heard and corrected after that.
     """
 
@@ -51,8 +52,6 @@ class SpectralConfig(AnalyticConfig):
         super().__post_init__()
         if self.settles < 0:
             raise MelismaError(f"settles is {self.settles}; give 0 or more")
-        if self.causal and self.draft:
-            raise MelismaError("causal models cannot wait to hear a draft; set draft to false")
 
 
 class Spectral(Analytic):
@@ -91,10 +90,12 @@ class Spectral(Analytic):
     @property
     def draft_frames(self) -> int:
         """Frames that each draft looks ahead: to the next masks, half a mask window and half a mel window."""
-        if not self.drafts:
-            return 0
+        return 1 + self._heard_frames() if self.drafts else 0
+
+    def _heard_frames(self, late_samples: int = 0) -> int:
+        """Frames until one is heard through a mask window and a mel window, from audio that comes so late."""
         _, right = self.mel_framing.padding
-        return 1 + -(-(self.unframing.left + right) // self.hop_length)
+        return -(-(late_samples + self.unframing.left + right) // self.hop_length)
 
     @property
     def _reach_frames(self) -> int:
@@ -104,8 +105,9 @@ class Spectral(Analytic):
 
     @property
     def waiting_frames(self) -> int:
-        if self.config.causal:
-            return 0
+        if self.config.causal:  # the first draft waits for its pulses; its masks need no later ones
+            drafts = len(self.stages) if self.drafts else 0
+            return self._heard_frames(self.pulse_lookahead) + (drafts - 1) * self._heard_frames() if drafts else 0
         # One after the other: the proposal waits for its smoothing, the backbone for the proposal.
         return super().waiting_frames + self._reach_frames + len(self.stages) * self.draft_frames
 

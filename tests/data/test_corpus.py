@@ -96,7 +96,7 @@ def test_what_cannot_be_made_is_one_clear_line(
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["melisma-44k", "melisma-44k-live"])
+@pytest.mark.parametrize("name", ["melisma-44k", "melisma-44k-live", "melisma-44k-causal"])
 def test_the_recipes_train_on_what_it_writes(corpus: ModuleType, name: str) -> None:
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     assert recipe["data"]["folders"] == [f"runs/corpus/{corpus.RECORDED}", f"runs/corpus/{corpus.MADE}"]
