@@ -130,3 +130,48 @@ def test_steps_give_the_forward_whoever_makes_them(name: str, plain: tuple[int, 
     made = torch.cat(out, dim=-1)
     assert made.shape == whole.shape
     assert (made - whole).abs().max() <= 1e-4 * whole.std()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("name", ["plain", "snake"])
+def test_half_precision_rounds_in_tiles_alone(
+    name: str, tiles: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them a stream stays in float32, whatever autocast says; with them it is as near as the forward."""
+    if not tiles:
+        monkeypatch.setattr(choice, "tiles", lambda: choice.Choice("none", False, "for comparison"))
+    elif not choice.tiles().fast:
+        pytest.skip(choice.tiles().why)
+    torch.manual_seed(0)
+    generator = fold(NsfHifigan(dataclasses.replace(CONFIGS[name], upsample_initial_channel=256))).eval()
+    generator.requires_grad_(False)
+    for part in generator.modules():
+        if isinstance(part, torch.nn.Conv1d | torch.nn.ConvTranspose1d):
+            torch.nn.init.normal_(part.weight, std=0.5 * part.weight[0].numel() ** -0.5)
+    features, f0, speaker = inputs(generator, 40)
+    drawn = generator.randomness(f0, 2, 0, 40)
+
+    def streamed() -> Tensor:
+        state: State | None = None
+        out = []
+        for start in range(0, 40, 10):
+            part = slice(start, start + 10)
+            hop = generator.hop_length
+            noise = None if drawn.noise is None else drawn.noise[:, part.start * hop : part.stop * hop]
+            given = (features[..., part], None if f0 is None else f0[:, part], speaker, state)
+            audio, state = generator.step(*given, Randomness(drawn.initial_phase, noise), last=start == 30)
+            out.append(audio)
+        return torch.cat(out, dim=-1)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        exact = streamed()
+        with torch.autocast("cpu", torch.bfloat16):
+            made = streamed()
+    finally:
+        torch.set_num_threads(before)
+    lost = (made - exact).square().sum() / exact.square().sum()
+    assert made.dtype == torch.float32
+    assert 1e-8 < lost < 1e-4 if tiles else lost < 1e-10

@@ -20,7 +20,6 @@ from torch.nn.utils import parametrize
 
 from melisma.kernels import amx, choice, ready, snake, winograd, workers
 from melisma.kernels.convolution import PackedConvolution, pack, polyphase
-from melisma.kernels.winograd import Rounding
 from melisma.layers.activations import REACH, AntiAliased
 from melisma.layers.residual import RESIDUAL_BLOCKS, ResidualBlock1
 from melisma.layers.weights import made_of, weights_of
@@ -38,9 +37,22 @@ _FEW_CHANNELS = 32  # below, bfloat16 gains nothing and costs accuracy, and what
 
 Activation = Callable[[Tensor], Tensor]
 KernelConvolution = winograd.Winograd | amx.AmxConvolution
-# Of ours for residual blocks: float32 with fewer multiplications that rounds so, or tiles in bfloat16 where they fit.
-Kernel = Literal["single", "half", "tiles"]
 Cut = tuple[bool, bool]  # whether a clip goes on before the first sample of a tile, and behind the last one
+
+
+@dataclass(frozen=True)
+class Way:
+    """How convolutions are computed.
+
+    Attributes:
+        rounding: of what is filtered with fewer multiplications; None where nothing is.
+        tiles: whether what fits goes in the tiles of AMX, in bfloat16.
+        dtype: of oneDNN's; sums, activations and all narrow stages are float32.
+    """
+
+    rounding: Literal["single", "half"] | None
+    tiles: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -163,13 +175,13 @@ class Block:
 class Stage:
     """One upsampling and what follows it."""
 
-    def __init__(self, generator: "NsfHifigan", number: int, dtype: torch.dtype, kernel: Kernel | None) -> None:
+    def __init__(self, generator: "NsfHifigan", number: int, way: Way) -> None:
         config = generator.config
         self.rate, taps = config.upsample_rates[number], config.upsample_kernel_sizes[number]
         self.channels = config.channels(number + 1)
-        # Beside kernels of ours the upsampling is what is left in bfloat16, and that to few channels decides its error.
-        few = _FEW_CHANNELS if kernel is None else 2 * _FEW_CHANNELS
-        self.dtype = torch.float32 if self.channels < few else dtype
+        # Beside filtering the upsampling is what is left in bfloat16, and that to few channels decides its error.
+        few = _FEW_CHANNELS if way.rounding is None else 2 * _FEW_CHANNELS
+        self.dtype = torch.float32 if self.channels < few else way.dtype
         before = config.activation_before_upsampling
         self.before = _activation(generator.up_activations[number]) if before else None
         self.share = self._share(generator, number)
@@ -178,7 +190,11 @@ class Stage:
         weight = polyphase(raising.weight, self.rate)
         self.taps = weight.shape[-1]
         snaky = config.activation != "leaky-relu"
-        self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0)
+        self.raising: Callable[[Tensor], Tensor]
+        if way.tiles and amx.fits(weight):
+            self.raising = partial(amx.pack(weight, bias.repeat(self.rate)), cut=(True, True))
+        else:
+            self.raising = pack(weight, bias.repeat(self.rate), self.dtype, padding=0)
         # Samples that the plain upsampling leaves out before its first, by its padding and by the family's alignment.
         self.padding = (taps - self.rate) // 2
         self.overhang = taps - self.rate - 2 * self.padding
@@ -187,7 +203,7 @@ class Stage:
         blocks = generator.resblocks[number * count : (number + 1) * count]
         shapes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         reaches = [RESIDUAL_BLOCKS[config.resblock].reach(size, dilations, snaky) for size, dilations in shapes]
-        steps = [_steps(block, self.dtype, snaky, kernel) for block in blocks]
+        steps = [_steps(block, self.dtype, snaky, way) for block in blocks]
         self.blocks = [Block(*both) for both in zip(steps, reaches, strict=True)]
         self.reach = max(reaches)
 
@@ -272,9 +288,7 @@ class Stage:
         return raised[start : start + end - begin].float()
 
 
-def _steps(
-    block: Any, dtype: torch.dtype, snaky: bool, kernel: Kernel | None
-) -> tuple[Step, ...] | tuple[KernelStep, ...]:
+def _steps(block: Any, dtype: torch.dtype, snaky: bool, way: Way) -> tuple[Step, ...] | tuple[KernelStep, ...]:
     """The steps of a block. Snakes amplify rounding, so that convolutions beside them are made to round little."""
     activations = [_activation(module) for module in block.activations]
     pairs = isinstance(block, ResidualBlock1)
@@ -283,7 +297,7 @@ def _steps(
     )
     size = 2 if pairs else 1
     places = [slice(first, first + size) for first in range(0, len(convolutions), size)]
-    make = _maker([one.weight for one in convolutions], snaky, kernel)
+    make = _maker([one.weight for one in convolutions], snaky, way)
     if make is not None:
         ours = [make(one.weight, one.bias, one.dilation[0]) for one in convolutions]
         return tuple(KernelStep(tuple(activations[place]), tuple(ours[place])) for place in places)
@@ -293,16 +307,15 @@ def _steps(
 
 
 def _maker(
-    weights: Sequence[Tensor], snaky: bool, kernel: Kernel | None
+    weights: Sequence[Tensor], snaky: bool, way: Way
 ) -> Callable[[Tensor, Tensor, int], KernelConvolution] | None:
     """What packs convolutions with these weights for a kernel of ours; None where one of them does not suit it."""
-    if kernel == "tiles" and all(amx.fits(weight) for weight in weights):
+    if way.tiles and all(amx.fits(weight) for weight in weights):
         return amx.pack
     narrow = snaky and weights[0].shape[0] < _FEW_CHANNELS
-    if kernel is None or narrow or not all(winograd.fits(weight) for weight in weights):
+    if way.rounding is None or narrow or not all(winograd.fits(weight) for weight in weights):
         return None
-    rounding: Rounding = "half" if kernel == "tiles" else kernel
-    return partial(winograd.pack, rounding="exact" if snaky and rounding == "single" else rounding)
+    return partial(winograd.pack, rounding="exact" if snaky and way.rounding == "single" else way.rounding)
 
 
 class FastNsfHifigan:
@@ -310,13 +323,12 @@ class FastNsfHifigan:
 
     Args:
         generator: with folded weights.
-        dtype: of the convolutions; sums, activations and all narrow stages are float32.
-        kernel: of ours, for the residual blocks that suit it; None for none.
+        way: how.
     """
 
-    def __init__(self, generator: "NsfHifigan", dtype: torch.dtype, kernel: Kernel | None) -> None:
+    def __init__(self, generator: "NsfHifigan", way: Way) -> None:
         config = generator.config
-        self.stages = [Stage(generator, number, dtype, kernel) for number in range(len(config.upsample_rates))]
+        self.stages = [Stage(generator, number, way) for number in range(len(config.upsample_rates))]
         self.hop_length = config.hop_length
         self.final = _activation(generator.post_activation)
         last: Any = generator.conv_post
@@ -430,19 +442,20 @@ def packed(generator: "NsfHifigan", features: Tensor) -> FastNsfHifigan | None:
     if any(weight.dtype != torch.float32 for weight in weights) or parametrize.is_parametrized(generator.conv_pre):
         return None
     way = _way()
-    return None if way is None else made_of(generator, weights, lambda: FastNsfHifigan(generator, *way), way)
+    return None if way is None else made_of(generator, weights, lambda: FastNsfHifigan(generator, way), way)
 
 
-def _way() -> tuple[torch.dtype, Kernel | None] | None:
-    """The type of convolutions and the kernel of residual blocks, here and now; None for the plain forward."""
+def _way() -> Way | None:
+    """How, here and now; None for the plain forward."""
     filtered = ready.usable(choice.filtering())
     if not torch.is_autocast_enabled("cpu"):
-        return torch.float32, "single" if filtered else None
+        return Way("single" if filtered else None)
     if torch.get_autocast_dtype("cpu") != torch.bfloat16:
         return None
     if ready.usable(choice.tiles()):
-        return torch.bfloat16, "tiles"
+        return Way("half", tiles=True)
     filtered = filtered and choice.half_precision().path == "winograd"
+    rounding: Literal["half"] | None = "half" if filtered else None
     if choice.bfloat16_convolutions().fast and (choice.bfloat16_instructions() or not filtered):
-        return torch.bfloat16, "half" if filtered else None
-    return (torch.float32, "half") if filtered else None
+        return Way(rounding, dtype=torch.bfloat16)
+    return Way(rounding) if filtered else None

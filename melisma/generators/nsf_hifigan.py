@@ -9,6 +9,7 @@ follow each, and an excitation made from F0, if the model has one, is added on t
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -251,10 +252,11 @@ class NsfHifigan(nn.Module):
         if f0_hz is not None and self.config.source != "none":
             excitation = self.source(f0_hz, randomness).to(features.dtype)
         frames = features.shape[-1]
-        x = self._condition(self.conv_pre(features), speaker, randomness)
         fast = packed(self, features)
-        if fast is not None:
-            return fast(x.float(), excitation, frames)
+        with nullcontext() if fast is None else torch.autocast("cpu", enabled=False):  # only kernels round then
+            x = self._condition(self.conv_pre(features), speaker, randomness)
+            if fast is not None:
+                return fast(x, excitation, frames)
         for stage in range(len(self.ups)):
             x = self._stage(x, stage, excitation, frames)
         x = self.conv_post(self.post_activation(x))

@@ -1,7 +1,8 @@
 """The NSF-HiFi-GAN family chunk by chunk: the same layers in the same order as its forward, nothing computed twice."""
 
 import dataclasses
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,10 @@ def step(
     config = generator.config
     frames = features.shape[-1]
     before = memory.count("frames", frames)
-    by_rows = (config.activation == "leaky-relu" or choice.snake().fast) and rows.wanted(generator, features)
-    with workers.ours() if by_rows else nullcontext():
+    half = torch.is_autocast_enabled("cpu")
+    with torch.autocast("cpu", enabled=False):
+        by_rows = (config.activation == "leaky-relu" or choice.snake().fast) and rows.wanted(generator, features)
+    with _by_rows(half) if by_rows else nullcontext():
         excitation = None
         if f0_hz is not None and config.source != "none":
             excitation = _excite(generator, f0_hz, memory.at("source"), randomness).to(features.dtype)
@@ -44,6 +47,13 @@ def step(
         x = x.tanh() if config.final_activation == "tanh" else x.clamp(-1.0, 1.0)
         emitted = memory.count("samples", x.shape[-1])
         return x[..., : (before + frames) * generator.hop_length - emitted], memory.state
+
+
+@contextmanager
+def _by_rows(half: bool) -> Iterator[None]:
+    """Torch's own casts would turn every layer's layout; the convolutions round by themselves instead."""
+    with workers.ours(), torch.autocast("cpu", enabled=False), rows.halved(half):
+        yield
 
 
 def _excite(generator: "NsfHifigan", f0_hz: Tensor, memory: Memory, randomness: Randomness) -> Tensor:

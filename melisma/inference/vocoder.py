@@ -285,9 +285,9 @@ def load(
         name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
             any format that melisma reads; what it is, is recognised by its content.
         device: ``auto`` takes a CUDA device where there is one.
-        precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU where that is much faster
-            (AMX; ``melisma info --system`` says what this one has). Without AMX ``bfloat16`` rounds no more than it and
-            takes three quarters of the time.
+        precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has no faster way to
+            float32 (``melisma info --system`` says what this one takes). ``bfloat16`` takes a third of the time with
+            AMX, three quarters of it without; streams and pieces then differ from the whole by what it rounds.
 
     Raises:
         MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.

@@ -43,7 +43,7 @@ class AmxConvolution:
         weights: bfloat16 in tiles.
         bias: ``(out_channels,)``.
         channels: in and out.
-        kernel: taps, odd.
+        kernel: taps; an even kernel only for signals that are cut at both ends.
         dilation: samples between taps.
         folds: taps that share a row of a tile, because their channels do not fill it.
     """
@@ -104,11 +104,11 @@ def in_turn(
 
 def fits(weight: Tensor) -> bool:
     """Whether weights ``(out_channels, in_channels, kernel)`` can be packed."""
-    outputs, inputs, kernel = weight.shape
-    return kernel % 2 == 1 and outputs % LANES == 0 and inputs % LANES == 0
+    outputs, inputs, _ = weight.shape
+    return outputs % LANES == 0 and inputs % LANES == 0
 
 
-def pack(weight: Tensor, bias: Tensor, dilation: int = 1) -> AmxConvolution:
+def pack(weight: Tensor, bias: Tensor | None, dilation: int = 1) -> AmxConvolution:
     """Lay out the weights ``(out_channels, in_channels, kernel)`` of a convolution, for which :func:`fits` holds."""
     from melisma.kernels.amx_numba import DEEP
 
@@ -117,14 +117,13 @@ def pack(weight: Tensor, bias: Tensor, dilation: int = 1) -> AmxConvolution:
     taps = torch.nn.functional.pad(weight.detach(), (0, -kernel % folds)).permute(2, 1, 0)  # (kernel, in, out)
     rows = taps.reshape(-1, 2, outputs // LANES, LANES)  # pairs of what is summed, columns of tiles
     tiles = rows.permute(2, 0, 3, 1).contiguous().bfloat16().view(torch.int16)
-    return AmxConvolution(
-        tiles.reshape(-1).numpy().view(np.uint16), bias.detach().float().numpy(), (inputs, outputs), kernel, dilation,
-        folds,
-    )  # fmt: skip
+    added = np.zeros(outputs, np.float32) if bias is None else bias.detach().float().numpy()
+    return AmxConvolution(tiles.reshape(-1).numpy().view(np.uint16), added, (inputs, outputs), kernel, dilation, folds)
 
 
 def _room(x: Tensor, convolutions: Sequence[AmxConvolution], cut: tuple[bool, bool]) -> Tensor:
-    lost = sum(cut) * sum(convolution.reach for convolution in convolutions)
+    reach = sum(convolution.reach for convolution in convolutions)
+    lost = sum((one.kernel - 1) * one.dilation for one in convolutions) if all(cut) else reach * sum(cut)
     return x.new_empty(x.shape[0] - lost, convolutions[-1].channels[1])
 
 

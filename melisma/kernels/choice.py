@@ -124,8 +124,8 @@ def filtering() -> Choice:
 
 @lru_cache(maxsize=1)
 def tiles() -> Choice:
-    """How the convolutions of residual blocks are computed in bfloat16 where the CPU multiplies tiles."""
-    for needed in (_numba(""), bfloat16_convolutions()):  # the upsampling is oneDNN's
+    """How convolutions are computed in bfloat16 where the CPU multiplies tiles."""
+    for needed in (_numba(""), convolutions()):  # what does not fit tiles is oneDNN's
         if not needed.fast:
             return needed
     if "amx" not in cpu_features():
@@ -206,6 +206,10 @@ def bfloat16() -> Choice:
         return Choice("float32", False, half_precision().why)
     if half_precision().path == "winograd":
         return Choice("float32", False, "minimal filtering is exact to float32 for a third more time")
+    if half_precision().path == "amx":
+        return Choice(
+            "float32", False, "bfloat16 is three times as fast, but streams and pieces would differ from the whole"
+        )
     return Choice("bfloat16", True, half_precision().why)
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from itertools import pairwise
 
 import torch
@@ -76,6 +76,7 @@ def count() -> int:
 
 
 def _in_mode(task: Callable[[], None], inference: bool, gradients: bool) -> None:
+    _count.set(1)
     with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
         task()
 
@@ -127,7 +128,8 @@ def run(tasks: Sequence[Callable[[], None]], after: Sequence[Collection[int]] | 
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     line = _Line(tasks, after or [()] * len(tasks))
     # All end before an error is raised: they write into the caller's arrays.
-    wait([_pool(count()).submit(_in_mode, line.work, inference, gradients) for _ in range(workers)])
+    here = [copy_context() for _ in range(workers)]  # what is decided where the tasks come from holds for them
+    wait([_pool(count()).submit(one.run, _in_mode, line.work, inference, gradients) for one in here])
     if line.errors:
         raise line.errors[0]
 

@@ -4,14 +4,17 @@ A stream that is only listened to goes through its layers so: nothing is turned 
 them, and what a layer remembers means the same in either layout.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from melisma.kernels import choice, ready, winograd
+from melisma.kernels import LANES, amx, choice, ready, winograd
 from melisma.kernels.convolution import pack, polyphase
 from melisma.layers.weights import made_of, weights_of
 
@@ -20,6 +23,19 @@ _FEWEST_CHANNELS = 16
 _FEWEST_FILTERED = 32  # of channels; with fewer, little is gained for what is rounded more
 
 Packed = Callable[[Tensor], Tensor]
+_Form = Literal["onednn", "filtered", "tiles"]
+
+_halved: ContextVar[bool] = ContextVar("halved", default=False)
+
+
+@contextmanager
+def halved(wanted: bool = True) -> Iterator[None]:
+    """Within this block convolutions round to bfloat16 where the CPU multiplies tiles of that, as the forward does."""
+    token = _halved.set(wanted and ready.usable(choice.tiles()))
+    try:
+        yield
+    finally:
+        _halved.reset(token)
 
 
 def is_rows(x: Tensor) -> bool:
@@ -49,8 +65,12 @@ def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
     if not _fits(convolution, x) or convolution.stride != (1,):
         return None
     lost = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
-    filtered = x.shape[2] - lost >= _LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering())
-    made = _form(convolution, filtered)(x[0].t())
+    form: _Form = "onednn"
+    if _in_tiles(convolution):
+        form = "tiles"
+    elif x.shape[2] - lost >= _LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering()):
+        form = "filtered"
+    made = _form(convolution, form)(x[0].t())
     return made.t().unsqueeze(0)
 
 
@@ -60,7 +80,8 @@ def upsampled(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor | None:
         return None
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     taps = -(-kernel // stride)
-    made = _form(layer, False)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
+    form: _Form = "tiles" if _in_tiles(layer) else "onednn"
+    made = _form(layer, form)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
     phases = made.reshape(-1, layer.out_channels)
     return phases[: (x.shape[2] - 1) * stride + kernel].t().unsqueeze(0)
 
@@ -76,14 +97,23 @@ def _is_filtered(layer: nn.Conv1d) -> bool:
     return wide and layer.bias is not None and winograd.fits(layer.weight)
 
 
-def _form(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
-    return made_of(layer, [layer.weight], lambda: _pack(layer, filtered), filtered)
+def _in_tiles(layer: nn.Conv1d | nn.ConvTranspose1d) -> bool:
+    return _halved.get() and layer.in_channels % LANES == 0 and layer.out_channels % LANES == 0
 
 
-def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, filtered: bool) -> Packed:
+def _form(layer: nn.Conv1d | nn.ConvTranspose1d, form: _Form) -> Packed:
+    return made_of(layer, [layer.weight], lambda: _pack(layer, form), form)
+
+
+def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, form: _Form) -> Packed:
     if isinstance(layer, nn.ConvTranspose1d):
-        return pack(polyphase(layer.weight, layer.stride[0]), None, torch.float32, padding=0)
-    if filtered:
+        phases = polyphase(layer.weight, layer.stride[0])
+        if form == "tiles":
+            return partial(amx.pack(phases, None), cut=(True, True))
+        return pack(phases, None, torch.float32, padding=0)
+    if form == "tiles":
+        return partial(amx.pack(layer.weight, layer.bias, layer.dilation[0]), cut=(True, True))
+    if form == "filtered":
         assert layer.bias is not None  # who asks for it has looked
         return partial(winograd.pack(layer.weight, layer.bias, layer.dilation[0], "exact"), cut=(True, True))
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)
