@@ -44,6 +44,7 @@ def resynth(
     f0_method: str | None = None,
     plot: Path | None = None,
     device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
     """Sing a recording again: same rate, channels, length and level, at another pitch, tune or speed where wanted.
 
@@ -66,6 +67,7 @@ def resynth(
         f0_method: swift-f0, harvest or dio.
         plot: draw spectrograms of input and output with their F0 into this .png.
         device: auto, cpu or cuda.
+        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
     """
     if out is None and not notes:
         print("error: where to? name the file to write with -o OUT (or print the notes with --notes)", file=sys.stderr)
@@ -75,7 +77,7 @@ def resynth(
 
     wishes = command.Wishes(edits, midi, scale, strength, vibrato, formant)
     settings = Settings(shift, speed, seed, projections, f0_method)
-    command.run(source, out, settings, wishes, f0, model, plot, notes, device)
+    command.run(source, out, settings, wishes, f0, model, plot, notes, device, precision)
 
 
 def synth(
@@ -89,6 +91,7 @@ def synth(
     projections: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
     """Sing saved features (log-mel or latent) and F0, as acoustic models give them.
 
@@ -103,17 +106,18 @@ def synth(
         projections: rounds of mel projection, 0 is off.
         seed: of the noise.
         device: auto, cpu or cuda.
+        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
     """
     from melisma.commands import synth as command
 
-    command.run(features, f0, out, model, layout, mel_base, speaker, projections, seed, device)
+    command.run(features, f0, out, model, layout, mel_base, speaker, projections, seed, device, precision)
 
 
 def stream(
     source: Annotated[Path | None, arg(name="in", metavar="IN")] = None,
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="OUT")] = None,
     shift: float = 0.0,
-    model: str = "melisma-44k",
+    model: str | None = None,
     projections: int | None = None,
     seed: int = 0,
     block_ms: float = 10.0,
@@ -121,6 +125,7 @@ def stream(
     realtime: bool = False,
     seconds: float | None = None,
     device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
     """Sing live: from microphone or file to speaker or file, one channel; latency and dropouts are said.
 
@@ -128,7 +133,8 @@ def stream(
         source: audio file instead of the microphone; its channels are averaged.
         out: audio file instead of the speaker.
         shift: semitones, may be fractional.
-        model: melisma-44k, analytic (no weights), or a checkpoint of a mel vocoder.
+        model: melisma-44k-live, melisma-44k (better and later), analytic (no weights), or a checkpoint of a mel
+            vocoder; melisma-44k-live where none is named, and melisma-44k where projections are asked for.
         projections: rounds of mel projection; they look seconds ahead, so live the default is none.
         seed: of the noise.
         block_ms: milliseconds that the sound card brings and fetches at a time.
@@ -136,10 +142,11 @@ def stream(
         realtime: from file to file at the pace of a sound card instead of as fast as it goes.
         seconds: stop after so many; else at the end of the file, or on Ctrl-C.
         device: auto, cpu or cuda.
+        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
     """
     from melisma.commands import stream as command
 
-    command.run(source, out, shift, model, projections, seed, block_ms, margin_ms, realtime, seconds, device)
+    command.run(source, out, shift, model, projections, seed, block_ms, margin_ms, realtime, seconds, device, precision)
 
 
 def info(model: Annotated[Positional[str], arg(metavar="MODEL")] = "", system: bool = False) -> None:

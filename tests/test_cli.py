@@ -78,6 +78,7 @@ def test_resynth_writes_and_says_what_it_did(folder: Path, capsys: pytest.Captur
         ["--f0", "f0.csv", "--projections", "0"],
         ["--f0-method", "dio", "--seed", "3"],
         ["--model", "small.safetensors"],
+        ["--model", "small.safetensors", "--precision", "bfloat16"],
     ],
 )
 def test_resynth_options(folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

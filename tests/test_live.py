@@ -29,7 +29,7 @@ from melisma.inference.live import Live, _Ear, urgent, work_off
 from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.resynthesis import Settings
 from melisma.inference.sources import ArraySource
-from melisma.inference.vocoder import Info, Vocoder
+from melisma.inference.vocoder import Info, Vocoder, load
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +258,27 @@ def test_the_command_sings_files(
     assert np.median(1200 * np.log2(after[both] / before[both])) == pytest.approx(400, abs=20)
 
 
+def test_where_no_model_is_named_the_one_that_waits_least_sings(
+    voice: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_audio(tmp_path / "in.wav", voice[None], 16000)
+    arguments = ["stream", "--in", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav"), "--shift", "3"]
+    assert main([*arguments, "--realtime", "--margin-ms", "500"]) == 0
+    said = capsys.readouterr().out
+    waits = load("melisma-44k-live").generator.lookahead_samples / 44.1
+    assert f"model {waits:.0f}," in said
+    assert waits < 60
+    audio, _ = read_audio(tmp_path / "out.wav")
+    before, after = (estimate_f0(samples, 16000, 128) for samples in (voice, audio[0]))
+    both = (before > 0) & (after > 0)
+    assert np.mean(both[before > 0]) > 0.9
+    assert np.median(1200 * np.log2(after[both] / before[both])) == pytest.approx(300, abs=20)
+    # It cannot project; where that is asked for, the one that can is taken.
+    assert main([*arguments, "--model", "melisma-44k-live", "--projections", "1"]) == 1
+    assert "makes no projections; leave projections 1 out" in capsys.readouterr().err
+    assert main([*arguments, "--projections", "1", "--seconds", "0.5"]) == 0
+
+
 def test_an_interruption_ends_the_song_and_keeps_it(voice: np.ndarray, tmp_path: Path) -> None:
     write_audio(tmp_path / "in.wav", np.tile(voice, 30)[None], 16000)
     options = ["--in", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out.wav"), "--model", "analytic", "--realtime"]
@@ -280,7 +301,7 @@ def test_an_interruption_ends_the_song_and_keeps_it(voice: np.ndarray, tmp_path:
     [
         (["--in", "none.wav", "-o", "x.wav"], "none.wav: no such file"),
         (["--realtime", "-o", "x.wav"], "--realtime is for files"),
-        (["--block-ms", "0"], "block-ms 0 is outside"),
+        (["--block-ms", "0"], "block-ms 0 is not above 0"),
         (["--margin-ms", "-1"], "margin-ms -1 is outside"),
         (["--seconds", "0"], "seconds 0: give a time above 0"),
         (["--shift", "99"], "shift 99 is outside"),

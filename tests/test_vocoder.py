@@ -320,7 +320,9 @@ def test_latent_decoders_and_models_without_projections_say_so() -> None:
 
 
 def test_load_says_what_it_knows() -> None:
-    with pytest.raises(MelismaError, match="known models: melisma-44k, analytic; did you mean 'analytic'"):
+    with pytest.raises(
+        MelismaError, match="known models: melisma-44k, melisma-44k-live, analytic; did you mean 'analytic'"
+    ):
         melisma.load("analitic")
     with pytest.raises(MelismaError, match="unknown precision"):
         melisma.load("analytic", precision="float16")  # type: ignore[arg-type]

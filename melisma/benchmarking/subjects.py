@@ -26,7 +26,7 @@ CONVOLUTIONAL: dict[str, NsfHifiganConfig] = {
         24000, 100, source="none", activation="snakebeta", activation_before_upsampling=False, **_V1
     ),
 }
-SHIPPED = ("melisma-44k", "analytic")
+SHIPPED = ("melisma-44k", "melisma-44k-live", "analytic")
 SUBJECTS: tuple[str, ...] = (*CONVOLUTIONAL, *SHIPPED)
 
 

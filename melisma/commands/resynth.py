@@ -14,7 +14,7 @@ from melisma.errors import MelismaError
 from melisma.inference.files import Report, check_output, resynth_file
 from melisma.inference.resynthesis import Settings, check_settings, plan, required_mel
 from melisma.inference.sources import FileSource
-from melisma.inference.vocoder import Vocoder, load
+from melisma.inference.vocoder import Vocoder, WantedPrecision, load
 
 PLOT_SECONDS = 30.0
 USUAL_VIBRATO = (50.0, 5.5)  # cents, Hz
@@ -71,6 +71,7 @@ def run(
     plot: Path | None,
     notes: bool,
     device: str,
+    precision: WantedPrecision,
 ) -> None:
     """Resynthesise a file and say what was done; see :func:`melisma.cli.resynth` for the arguments."""
     if out is not None:
@@ -81,7 +82,7 @@ def run(
     settings = replace(settings, speed=settings.speed * edits.speed, formant_semitones=edits.formant_semitones)
     check_settings(settings)
     FileSource(source, 44100).close()  # what is wrong with the input is said before a model is loaded
-    vocoder = load(model, device=device)
+    vocoder = load(model, device=device, precision=precision)
     frame_rate_hz = required_mel(vocoder).frame_rate_hz
     curve = None if f0 is None else _given_f0(f0, vocoder)
     if out is None:

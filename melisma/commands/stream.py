@@ -17,7 +17,7 @@ from melisma.inference.devices import Clock, Exchange, Give, SoundCard, Take, Vi
 from melisma.inference.files import check_output
 from melisma.inference.live import Live, Work, work_off
 from melisma.inference.resynthesis import Settings, check_recording, check_settings
-from melisma.inference.vocoder import load
+from melisma.inference.vocoder import WantedPrecision, load
 
 _FILE_BLOCK_SECONDS = 0.5  # from file to file there is no clock to follow
 _LONGEST_BLOCK_MS, _LONGEST_MARGIN_MS = 1000.0, 10000.0
@@ -32,7 +32,7 @@ def run(
     source: Path | None,
     out: Path | None,
     shift: float,
-    model: str,
+    model: str | None,
     projections: int | None,
     seed: int,
     block_ms: float,
@@ -40,6 +40,7 @@ def run(
     realtime: bool,
     seconds: float | None,
     device: str,
+    precision: WantedPrecision,
 ) -> None:
     """Sing live and say how it went; see :func:`melisma.cli.stream` for the arguments."""
     settings = Settings(shift, seed=seed, projections=projections)
@@ -54,7 +55,7 @@ def run(
         if reader is not None:
             stack.callback(reader.close)
             check_recording(reader.channels, reader.frames, reader.sample_rate, str(source))
-        vocoder = load(model, device=device)
+        vocoder = load(model or _usual_model(projections), device=device, precision=precision)
         rate = vocoder.sample_rate if reader is None else reader.sample_rate
         live = Live(vocoder, rate, settings)
         frames = None if reader is None else min(reader.frames, _samples(seconds, rate, reader.frames))
@@ -81,6 +82,11 @@ def run(
     _say_work(work, out)
 
 
+def _usual_model(projections: int | None) -> str:
+    """The model where none is named: that with the least latency, but it makes no projections."""
+    return "melisma-44k" if projections else "melisma-44k-live"
+
+
 @contextmanager
 def _interruption_ends(exchange: Exchange) -> Iterator[None]:
     """Let Ctrl-C end the input, not the work: what was sung is played and written."""
@@ -97,7 +103,7 @@ def _interruption_ends(exchange: Exchange) -> Iterator[None]:
 
 def _check_times(block_ms: float, margin_ms: float | None, seconds: float | None) -> None:
     if not 0 < block_ms <= _LONGEST_BLOCK_MS:
-        raise MelismaError(f"block-ms {block_ms:g} is outside 0 to {_LONGEST_BLOCK_MS:g}; 10 is usual")
+        raise MelismaError(f"block-ms {block_ms:g} is not above 0 and at most {_LONGEST_BLOCK_MS:g}; 10 is usual")
     if margin_ms is not None and not 0 <= margin_ms <= _LONGEST_MARGIN_MS:
         raise MelismaError(
             f"margin-ms {margin_ms:g} is outside 0 to {_LONGEST_MARGIN_MS:g}; leave it out to have it measured"

@@ -12,7 +12,7 @@ from melisma.commands.show import f0_summary, progress_bar
 from melisma.errors import MelismaError
 from melisma.inference.feature_files import Layout, load_features
 from melisma.inference.files import check_output
-from melisma.inference.vocoder import load
+from melisma.inference.vocoder import WantedPrecision, load
 
 
 def run(
@@ -26,13 +26,14 @@ def run(
     projections: int | None,
     seed: int,
     device: str,
+    precision: WantedPrecision,
 ) -> None:
     """Synthesise files and say what was done; see :func:`melisma.cli.synth` for the arguments."""
     check_output(out)
     for path in (features, f0):
         if not path.is_file():
             raise MelismaError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; name a saved array")
-    vocoder = load(model, device=device)
+    vocoder = load(model, device=device, precision=precision)
     values = load_features(features, vocoder.generator, layout, mel_base)
     frames = values.shape[-1]
     curve = load_f0(f0, vocoder.hop_length / vocoder.sample_rate, frames)

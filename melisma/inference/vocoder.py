@@ -24,8 +24,10 @@ from melisma.inference.sources import ArraySource, Level
 from melisma.inference.streaming import Stream, fingerprint
 from melisma.kernels import choice
 
-SHIPPED = {"melisma-44k": Path(__file__).parent.parent / "models" / "melisma-44k.safetensors"}
+_MODELS = Path(__file__).parent.parent / "models"
+SHIPPED = {name: _MODELS / f"{name}.safetensors" for name in ("melisma-44k", "melisma-44k-live")}
 ANALYTIC = "analytic"
+WantedPrecision = Literal["auto", "float32", "bfloat16"]
 _OUTSIDE_RANGE = 2.0 ** (1 / 12)  # a semitone beyond what the model was trained on is no reason to warn
 
 
@@ -277,13 +279,13 @@ def _recording(audio: np.ndarray | Tensor) -> np.ndarray:
 def load(
     name_or_path: str | Path,
     device: str = "auto",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: WantedPrecision = "auto",
 ) -> Vocoder:
     """Load a vocoder. The process keeps freed memory from then on (:mod:`melisma.inference.memory`).
 
     Args:
-        name_or_path: ``melisma-44k`` (the shipped model), ``analytic`` (no weights, the same mel), or a checkpoint of
-            any format that melisma reads; what it is, is recognised by its content.
+        name_or_path: ``melisma-44k`` or ``melisma-44k-live`` (the shipped models), ``analytic`` (no weights, the same
+            mel), or a checkpoint of any format that melisma reads; what it is, is recognised by its content.
         device: ``auto`` takes a CUDA device where there is one.
         precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has no faster way to
             float32 (``melisma info --system`` says what this one takes). ``bfloat16`` takes a third of the time with
@@ -313,15 +315,16 @@ _PRECISIONS = {"auto": "what is fast here", "float32": "single", "bfloat16": "ha
 
 
 def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) -> Precision:
-    """What ``auto`` means here; warns where bfloat16 is asked for and would only be slower."""
+    """What ``auto`` means here; warns where bfloat16 is asked for and cannot be had, or would only be slower."""
     convolutional = isinstance(generator, NsfHifigan)
     if wanted == "auto":
         return "bfloat16" if device.type == "cpu" and convolutional and choice.bfloat16().fast else "float32"
-    if wanted == "bfloat16" and device.type == "cpu":
-        half = choice.half_precision()
-        if not (convolutional and half.fast):
-            why = half.why if convolutional else "kernels for this kind of model are in float32"
-            warnings.warn(f"bfloat16 is slower than float32 here: {why}", UserWarning, stacklevel=3)
+    if wanted == "bfloat16" and not convolutional:
+        warnings.warn("this kind of model is computed in float32, not in bfloat16", UserWarning, stacklevel=3)
+        return "float32"
+    if wanted == "bfloat16" and device.type == "cpu" and not choice.half_precision().fast:
+        why = choice.half_precision().why
+        warnings.warn(f"bfloat16 is slower than float32 here: {why}", UserWarning, stacklevel=3)
     return "bfloat16" if wanted == "bfloat16" else "float32"
 
 
