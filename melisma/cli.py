@@ -67,7 +67,7 @@ def resynth(
         f0_method: swift-f0, harvest or dio.
         plot: draw spectrograms of input and output with their F0 into this .png.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
+        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
     """
     if out is None and not notes:
         print("error: where to? name the file to write with -o OUT (or print the notes with --notes)", file=sys.stderr)
@@ -106,7 +106,7 @@ def synth(
         projections: rounds of mel projection, 0 is off.
         seed: of the noise.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
+        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
     """
     from melisma.commands import synth as command
 
@@ -142,7 +142,7 @@ def stream(
         realtime: from file to file at the pace of a sound card instead of as fast as it goes.
         seconds: stop after so many; else at the end of the file, or on Ctrl-C.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes a third to three quarters of the time (see info --system).
+        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
     """
     from melisma.commands import stream as command
 

@@ -288,7 +288,7 @@ def load(
             mel), or a checkpoint of any format that melisma reads; what it is, is recognised by its content.
         device: ``auto`` takes a CUDA device where there is one.
         precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has no faster way to
-            float32 (``melisma info --system`` says what this one takes). ``bfloat16`` takes a third of the time with
+            float32 (``melisma info --system`` says what this one takes). ``bfloat16`` takes two fifths of the time with
             AMX, three quarters of it without; streams and pieces then differ from the whole by what it rounds.
 
     Raises:
