@@ -208,7 +208,7 @@ def bfloat16() -> Choice:
         return Choice("float32", False, "minimal filtering is exact to float32 for a third more time")
     if half_precision().path == "amx":
         return Choice(
-            "float32", False, "bfloat16 takes two fifths of the time, but streams and pieces would differ from the whole"
+            "float32", False, "bfloat16 takes two fifths of the time, but streams would differ from the whole"
         )
     return Choice("bfloat16", True, half_precision().why)
 
