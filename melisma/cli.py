@@ -17,6 +17,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from melisma.commands.datasets import evaluate, listen, prepare
 from melisma.errors import MelismaError
+from melisma.files import remove_unfinished
 
 Out = Annotated[Path, arg(aliases=["-o"], metavar="OUT")]
 DESCRIPTION = (
@@ -343,6 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
+        remove_unfinished()
         return _failed("interrupted; nothing was written", debug)
     except MelismaError as error:
         return _failed(str(error), debug)

@@ -12,6 +12,9 @@ from melisma.errors import MelismaError
 
 LOCK = "lock"
 
+_unfinished: set[Path] = set()
+"""Temporary files of this process that have not been renamed or removed yet."""
+
 
 def free_megabytes(folder: Path) -> float:
     """Room left on the disk of a folder in MB; infinite when that cannot be told."""
@@ -35,6 +38,9 @@ def write_failure(target: Path, reason: object) -> MelismaError:
 def temporary_beside(target: Path) -> Path:
     """Create an empty hidden file beside ``target`` with the same suffix and return its path.
 
+    It ends in :func:`put_in_place` or :func:`remove_temporary`. A signal may come between any two instructions, also
+    before the caller holds the path; so the file is noted before it exists, for :func:`remove_unfinished`.
+
     Raises:
         MelismaError: the folder does not exist or cannot be written, or ``target`` is itself a folder.
     """
@@ -43,9 +49,11 @@ def temporary_beside(target: Path) -> Path:
     if not target.parent.is_dir():
         raise MelismaError(f"{target}: the folder {target.parent} does not exist; make it first or choose another")
     temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(4)}.part{target.suffix}")
+    _unfinished.add(temporary)
     try:
         temporary.open("xb").close()
     except OSError as error:
+        _unfinished.discard(temporary)
         raise MelismaError(
             f"{target}: cannot write in {target.parent}: {error.strerror}; choose another folder"
         ) from error
@@ -57,6 +65,20 @@ def put_in_place(temporary: Path, target: Path) -> None:
     with temporary.open("rb+") as handle:
         os.fsync(handle.fileno())
     temporary.replace(target)
+    _unfinished.discard(temporary)
+
+
+def remove_temporary(temporary: Path) -> None:
+    """Remove a file of :func:`temporary_beside`; nothing happens when it was renamed or removed before."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+    _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files that an interruption kept their writers from removing; for the end of a process."""
+    for temporary in list(_unfinished):
+        remove_temporary(temporary)
 
 
 @contextmanager
@@ -74,8 +96,7 @@ def replace_on_success(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise write_failure(target, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove_temporary(temporary)
 
 
 @contextmanager

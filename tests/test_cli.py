@@ -1,6 +1,7 @@
 """The command line from end to end: what it writes, prints and returns."""
 
 import json
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -237,6 +238,27 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, kind: signal.Signals) ->
     _, line = process.communicate(timeout=60)
     assert process.returncode == 1
     assert line == "error: interrupted; nothing was written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+@pytest.mark.parametrize("place", ["pathlib.Path.open", "soundfile.SoundFile", "melisma.audio.io.put_in_place"])
+def test_an_interruption_at_the_worst_moment_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """While a file is being opened nobody's ``with`` block takes it away yet."""
+    whole = pkgutil.resolve_name(place)
+
+    def interrupted(*arguments: object, **settings: object) -> object:
+        if not any(".part" in str(argument) for argument in arguments):
+            return whole(*arguments, **settings)
+        if place == "pathlib.Path.open":
+            whole(*arguments, **settings).close()  # the file is there when the signal comes
+        raise KeyboardInterrupt
+
+    write_audio(tmp_path / "voice.wav", sing([Note(220.0, 0.2, "a")], seed=1)[0], 44100)
+    monkeypatch.setattr(place, interrupted)
+    assert main(["resynth", str(tmp_path / "voice.wav"), "-o", str(tmp_path / "out.wav"), "--model", "analytic"]) == 1
+    assert "interrupted" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 

@@ -26,7 +26,7 @@ from melisma.audio.limiter import TOLERANCE
 from melisma.audio.resample import ResampleStream, output_length, resample
 from melisma.config import lookup
 from melisma.errors import MelismaError
-from melisma.files import put_in_place, temporary_beside, write_failure
+from melisma.files import put_in_place, remove_temporary, temporary_beside, write_failure
 
 __all__ = [
     "AudioReader",
@@ -306,7 +306,7 @@ class AudioWriter:
                 os.fspath(self._temporary), "w", sample_rate, channels, format=container, subtype=subtype
             )
         except _FAILURES as error:
-            self._temporary.unlink(missing_ok=True)
+            remove_temporary(self._temporary)
             raise MelismaError(
                 f"{self.path}: {suffix} cannot hold {channels} channels at {sample_rate} Hz; "
                 "write .wav or .flac, or choose another rate (Opus: 8, 12, 16, 24 or 48 kHz, MP3: to 48 kHz)"
@@ -350,8 +350,7 @@ class AudioWriter:
         """Remove what was written."""
         with suppress(*_FAILURES):
             self._file.close()
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        remove_temporary(self._temporary)
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from melisma.export.onnx_file import Exported, export_onnx, write
 from melisma.export.openutau import SUFFIX, check_suitable, package_id, write_package
 from melisma.export.precision import Precision
 from melisma.export.trace import check_opset
-from melisma.files import temporary_beside
+from melisma.files import remove_temporary, temporary_beside
 from melisma.inference.features import as_speaker
 from melisma.inference.vocoder import ANALYTIC, model_path
 from melisma.interop.checkpoint import load_checkpoint
@@ -56,7 +56,7 @@ def run(
     suffix = ".onnx" if target == "onnx" else SUFFIX
     if out.suffix != suffix:
         raise MelismaError(f"{out}: name it with the suffix {suffix}")
-    temporary_beside(out).unlink()  # whether the folder can be written, before minutes of work
+    remove_temporary(temporary_beside(out))  # whether the folder can be written, before minutes of work
     loaded = _load(model)
     settled = _speaker(loaded, speaker)
     default = getattr(loaded.generator, "default_projections", None)
