@@ -68,7 +68,7 @@ def resynth(
         f0_method: swift-f0, harvest or dio.
         plot: draw spectrograms of input and output with their F0 into this .png.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
+        precision: of layers with weights; bfloat16 is faster where info --system says so, and rounds.
     """
     if out is None and not notes:
         print("error: where to? name the file to write with -o OUT (or print the notes with --notes)", file=sys.stderr)
@@ -107,7 +107,7 @@ def synth(
         projections: rounds of mel projection, 0 is off.
         seed: of the noise.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
+        precision: of layers with weights; bfloat16 is faster where info --system says so, and rounds.
     """
     from melisma.commands import synth as command
 
@@ -143,7 +143,7 @@ def stream(
         realtime: from file to file at the pace of a sound card instead of as fast as it goes.
         seconds: stop after so many; else at the end of the file, or on Ctrl-C.
         device: auto, cpu or cuda.
-        precision: of convolutional models; bfloat16 takes two fifths to three quarters of the time (info --system).
+        precision: of layers with weights; bfloat16 is faster where info --system says so, and rounds.
     """
     from melisma.commands import stream as command
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from melisma.audio.mel import OPENVPI_44K, MelContract
-from melisma.generators import spectral_fast
+from melisma.generators import spectral_backbone
 from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.kernels import choice
@@ -44,7 +44,10 @@ def _given(config: AnalyticConfig, frames: int) -> tuple[torch.Tensor, torch.Ten
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("frames", [1, 5, 130])
-def test_equals_the_plain_forward(name: str, frames: int) -> None:
+@pytest.mark.parametrize("backbone", ["what this CPU takes", "vectors"])
+def test_equals_the_plain_forward(name: str, frames: int, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backbone == "vectors":
+        monkeypatch.setattr(choice, "backbone", lambda: choice.Choice("numba", True, "wanted"))
     generator = _generator(CONFIGS[name])
     features, f0_hz = _given(generator.config, frames)
     randomness = generator.randomness(f0_hz, 0, 0, frames)
@@ -71,13 +74,13 @@ def test_the_packed_backbone_follows_its_weights() -> None:
     generator = _generator(CONFIGS["spectral"])
     assert isinstance(generator, Spectral)
     conditions = torch.randn(1, 40, 3 * 128 + 2)
-    fast = spectral_fast.packed(generator, conditions)
+    fast = spectral_backbone.packed(generator, conditions)
     assert fast is not None
-    assert spectral_fast.packed(generator, conditions) is fast
+    assert spectral_backbone.packed(generator, conditions) is fast
     before = fast(conditions)
     with torch.no_grad():
         generator.head.bias += 1.0
-    again = spectral_fast.packed(generator, conditions)
+    again = spectral_backbone.packed(generator, conditions)
     assert again is not None
     torch.testing.assert_close(again(conditions), before + 1.0)
-    assert spectral_fast.packed(generator.train(), conditions) is None
+    assert spectral_backbone.packed(generator.train(), conditions) is None

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from melisma.benchmarking.subjects import material, subject
 from melisma.errors import MelismaError
+from melisma.generators.analytic import Analytic
 from melisma.inference.pieces import Precision
 from melisma.inference.vocoder import Vocoder
 from melisma.kernels import choice
@@ -123,9 +124,13 @@ def _seconds(function: Callable[[], Any], at_least: float = 0.0) -> float:
     return statistics.mean(taken[1:] or taken)
 
 
-def variants(precisions: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Path and precision of what takes turns; the first is what the others are compared with."""
+def variants(precisions: tuple[str, ...], rounds_plain: bool = True) -> list[tuple[str, str]]:
+    """Path and precision of what takes turns; the first is what the others are compared with.
+
+    ``rounds_plain`` is whether the plain path has more than float32.
+    """
     others = [(path, precision) for precision in precisions for path in ("plain", "fast")]
+    others = [other for other in others if rounds_plain or other != ("plain", "bfloat16")]
     return [("plain", "float32"), *(other for other in others if other != ("plain", "float32"))]
 
 
@@ -137,9 +142,10 @@ def rows(
     ``peaks`` keeps the quickest matrix product for every number of threads and precision; they take their turns too.
     """
     vocoder = subject(name)
+    spectral = isinstance(vocoder.generator, Analytic)
     given = material(vocoder, setting.seconds, setting.batch)
     pieces = setting.chunk_seconds or 2 * setting.seconds
-    taken: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants(precisions)}
+    taken: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants(precisions, not spectral)}
     audio_seconds = 0.0
 
     def sing(variant: tuple[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from melisma.benchmarking.measure import Fresh, Row, Setting, fresh, rows
-from melisma.benchmarking.subjects import SHIPPED
+from melisma.benchmarking.subjects import CONVOLUTIONAL, TRAINED
 from melisma.errors import MelismaError
 from melisma.files import replace_on_success
 from melisma.inference.files import check_output as check_folder
@@ -28,7 +28,7 @@ class Plan:
     Attributes:
         models: names, see :data:`melisma.benchmarking.subjects.SUBJECTS`.
         threads: numbers of threads.
-        precisions: of the layers with weights; models whose kernels are in float32 are measured in that alone.
+        precisions: of the layers with weights; those that have no other here are measured in float32 alone.
         batches: clips at once; on the most threads, in one piece.
         chunks: seconds of a piece, 0 is in one piece; on the most threads, one clip.
         seconds: length of a clip.
@@ -132,7 +132,8 @@ def measure(plan: Plan, progress: Callable[[float], None] = lambda done: None) -
     first: dict[tuple[str, str], Fresh] = {}
     done = 0
     for model in plan.models:
-        precisions = ("float32",) if model in SHIPPED else plan.precisions
+        rounds = model in CONVOLUTIONAL or (model in TRAINED and choice.backbone().path == "amx")
+        precisions = plan.precisions if rounds else ("float32",)
         for setting in settings:
             measured += rows(model, setting, precisions, plan.rounds, peaks)
             done += 1

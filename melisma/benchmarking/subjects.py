@@ -26,7 +26,8 @@ CONVOLUTIONAL: dict[str, NsfHifiganConfig] = {
         24000, 100, source="none", activation="snakebeta", activation_before_upsampling=False, **_V1
     ),
 }
-SHIPPED = ("melisma-44k", "melisma-44k-live", "analytic")
+TRAINED = ("melisma-44k", "melisma-44k-live")
+SHIPPED = (*TRAINED, "analytic")
 SUBJECTS: tuple[str, ...] = (*CONVOLUTIONAL, *SHIPPED)
 
 

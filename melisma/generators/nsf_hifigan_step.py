@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, workers
+from melisma.kernels import choice, rounding, workers
 from melisma.layers import rows
 from melisma.layers.streaming import Memory, State
 from melisma.source import GlidingSource, Randomness
@@ -52,7 +52,7 @@ def step(
 @contextmanager
 def _by_rows(half: bool) -> Iterator[None]:
     """Torch's own casts would turn every layer's layout; the convolutions round by themselves instead."""
-    with workers.ours(), torch.autocast("cpu", enabled=False), rows.halved(half):
+    with workers.ours(), torch.autocast("cpu", enabled=False), rounding.halved(half):
         yield
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from melisma.audio.mel_bands import spread_to_bins
 from melisma.errors import MelismaError
 from melisma.generators.analytic import Analytic, AnalyticConfig
-from melisma.generators.spectral_fast import fast_belief, packed
+from melisma.generators.spectral_backbone import packed
+from melisma.generators.spectral_fast import fast_belief
 from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.mel_projection import MAX_STEP

@@ -1,7 +1,7 @@
 """Long input in pieces: every piece with real context on both sides, so that the result equals the whole."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melisma.generators.analytic import Analytic
 from melisma.inference import graphs
+from melisma.kernels import rounding
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -75,7 +77,7 @@ def render(
     Args:
         generator: a generator in evaluation mode (see docs/architecture.md, rule 1).
         request: what to synthesise.
-        precision: ``bfloat16`` runs layers with weights in it; phases, spectra and sums stay float32.
+        precision: see :func:`within`.
         piece_seconds: length of a piece.
 
     Yields:
@@ -86,7 +88,7 @@ def render(
     piece_frames = max(1, round(piece_seconds * generator.sample_rate / hop))
     f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
     for piece in cut(request.frames, piece_frames, halo_frames(generator, request.projections)):
-        with torch.inference_mode(), autocast(device, precision):
+        with torch.inference_mode(), within(precision, generator, device):
             audio = forward(generator, request, piece, f0_hz, device)
         kept = audio[:, 0, (piece.start - piece.first) * hop : (piece.stop - piece.first) * hop]
         yield kept.float().cpu().numpy()
@@ -98,9 +100,16 @@ def device_of(generator: Any) -> torch.device:
     return next((tensor.device for tensor in generator.buffers()), device)
 
 
-def autocast(device: torch.device, precision: Precision) -> Any:
-    """Run layers with weights in the wanted precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+def within(precision: Precision, generator: Any, device: torch.device) -> AbstractContextManager[Any]:
+    """Run layers with weights in the wanted precision; phases, spectra and sums stay float32.
+
+    Of spectral generators only what AMX multiplies is rounded: elsewhere their products are float32.
+    """
+    if precision == "float32":
+        return nullcontext()
+    if isinstance(generator, Analytic):
+        return rounding.halved()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def forward(generator: Any, request: Request, piece: Piece, f0_hz: Tensor | None, device: torch.device) -> Tensor:

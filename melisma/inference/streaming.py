@@ -15,7 +15,7 @@ from melisma.config import to_mapping
 from melisma.errors import MelismaError
 from melisma.inference import halo
 from melisma.inference.features import as_f0, as_features, feature_channels
-from melisma.inference.pieces import autocast
+from melisma.inference.pieces import within
 from melisma.layers.streaming import Memory, State, is_finished
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Stream:
         if f0_hz is not None and self._generator.f0_contract == "interpolated":
             features, f0_hz = without_gaps(features, f0_hz, memory)
         device = self._vocoder.device
-        with torch.inference_mode(), autocast(device, self._vocoder.precision):
+        with torch.inference_mode(), within(self._vocoder.precision, self._generator, device):
             audio, state = self._step(features.to(device), None if f0_hz is None else f0_hz.to(device), last)
         self._own, self._state = memory.state, state  # only now: an error leaves the stream as it was
         rows = audio[:, 0].float().cpu().numpy()

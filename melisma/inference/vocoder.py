@@ -16,6 +16,7 @@ from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.config import lookup, suggest
 from melisma.errors import MelismaError
 from melisma.generators.nsf_hifigan import NsfHifigan
+from melisma.generators.spectral import Spectral
 from melisma.inference.features import as_f0, as_features, as_speaker
 from melisma.inference.memory import keep_freed_memory
 from melisma.inference.pieces import PIECE_SECONDS, Precision, Request, render
@@ -289,7 +290,8 @@ def load(
         device: ``auto`` takes a CUDA device where there is one.
         precision: ``auto`` is float32, but bfloat16 for the convolutional models on a CPU that has no faster way to
             float32 (``melisma info --system`` says what this one takes). ``bfloat16`` takes two fifths of the time with
-            AMX, three quarters of it without; streams and pieces then differ from the whole by what it rounds.
+            AMX, three quarters of it without; streams and pieces then differ from the whole by what it rounds. Trained
+            spectral models need AMX for it and take four fifths of the time; others of the kind stay in float32.
 
     Raises:
         MelismaError: no such model or file, or a checkpoint that cannot be read; the line says the cure.
@@ -320,7 +322,11 @@ def _precision(wanted: str, generator: torch.nn.Module, device: torch.device) ->
     if wanted == "auto":
         return "bfloat16" if device.type == "cpu" and convolutional and choice.bfloat16().fast else "float32"
     if wanted == "bfloat16" and not convolutional:
-        warnings.warn("this kind of model is computed in float32, not in bfloat16", UserWarning, stacklevel=3)
+        trained, tiles = isinstance(generator, Spectral), choice.tiles()
+        if trained and device.type == "cpu" and tiles.fast:
+            return "bfloat16"
+        why = f": {tiles.why}" if trained and not tiles.fast else ""
+        warnings.warn(f"this kind of model is computed in float32, not in bfloat16{why}", UserWarning, stacklevel=3)
         return "float32"
     if wanted == "bfloat16" and device.type == "cpu" and not choice.half_precision().fast:
         why = choice.half_precision().why

@@ -35,6 +35,14 @@ def permitted() -> bool:
     return int(system_call(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)) == 0
 
 
+@lru_cache(maxsize=1)
+def configuration() -> np.ndarray:
+    """Of the tiles: eight registers of sixteen rows."""
+    from melisma.kernels import tiles_numba
+
+    return tiles_numba.configuration()
+
+
 @dataclass(frozen=True)
 class AmxConvolution:
     """A convolution of stride one; make it with :func:`pack`.
@@ -79,7 +87,7 @@ class AmxConvolution:
         added = out if base is None else base
         _numba().convolve(
             _flat(x), _flat(out), _flat(added), base is not None, np.float32(slope), self.layer, cut, self.channels[0],
-            _configuration(),
+            configuration(),
         )  # fmt: skip
         return out
 
@@ -97,7 +105,7 @@ def in_turn(
     out = base if in_place else _room(x, convolutions, cut)
     both = (np.float32(slopes[0]), np.float32(slopes[1]))
     _numba().convolve_twice(
-        _flat(x), _flat(out), _flat(base), both, first.layer, second.layer, cut, first.channels[0], _configuration()
+        _flat(x), _flat(out), _flat(base), both, first.layer, second.layer, cut, first.channels[0], configuration()
     )
     return out
 
@@ -110,7 +118,7 @@ def fits(weight: Tensor) -> bool:
 
 def pack(weight: Tensor, bias: Tensor | None, dilation: int = 1) -> AmxConvolution:
     """Lay out the weights ``(out_channels, in_channels, kernel)`` of a convolution, for which :func:`fits` holds."""
-    from melisma.kernels.amx_numba import DEEP
+    from melisma.kernels.tiles_numba import DEEP
 
     outputs, inputs, kernel = weight.shape
     folds = 2 if inputs % DEEP else 1
@@ -129,11 +137,6 @@ def _room(x: Tensor, convolutions: Sequence[AmxConvolution], cut: tuple[bool, bo
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.numpy().reshape(-1)
-
-
-@lru_cache(maxsize=1)
-def _configuration() -> np.ndarray:
-    return _numba().configuration()
 
 
 @lru_cache(maxsize=1)

@@ -1,13 +1,10 @@
 """The convolutions of :mod:`melisma.kernels.amx` on a CPU with AMX: rows of samples times tiles of weights.
 
-A tile register holds sixteen rows of 64 bytes. Samples in bfloat16, channels last, are loaded as sixteen rows of 32
-channels from any sample on, so that a tap is nothing but another place to load from; where channels do not fill a row,
-what follows by a dilation is laid behind every sample, and two taps are one. Weights lie as the tile instructions read
-them, pairs of channels side by side. A micro kernel adds up all taps and channels for up to 64 samples and 16 outputs
-in four registers, in one order whatever the number of samples, so that a sample is the same in any piece.
-
-LLVM ends the process where it is to compile these instructions for a CPU without them: call the kernels only where
-:func:`melisma.kernels.choice.tiles` is fast.
+Samples in bfloat16, channels last, are loaded as sixteen rows of 32 channels from any sample on, so that a tap is
+nothing but another place to load from; where channels do not fill a row, what follows by a dilation is laid behind
+every sample, and two taps are one. Weights lie as the tile instructions read them, pairs of channels side by side. A
+micro kernel adds up all taps and channels for up to 64 samples and 16 outputs in four registers, in one order whatever
+the number of samples, so that a sample is the same in any piece.
 
 A layer is ``(weights, bias, outputs, taps, folds, dilation, reach)``; a source ``(numbers, place of the first, numbers
 of a row, folds, dilation, shift)``, in bfloat16, with ``shift`` zeros before its first sample.
@@ -23,70 +20,26 @@ from numba.extending import intrinsic
 
 from melisma.kernels import LANES
 from melisma.kernels.lanes_numba import VECTOR, compiled, inner, lanes, load, spread, store
+from melisma.kernels.tiles_numba import (
+    DEEP,
+    LINE,
+    REGISTERS,
+    ROWS,
+    TALL,
+    TILE,
+    aligned,
+    begun,
+    clear,
+    configure,
+    constant,
+    fetch,
+    multiply,
+    place_in,
+    put_down,
+    store_half,
+)
 
-ROWS = 16  # of a tile
-DEEP = 32  # channels of a row
-_TALL = 4  # tiles of samples at once: registers 0 to 3 hold the sums
-_WEIGHTS = 4  # the register of the weights; those behind it take the samples in turn
-_REGISTERS = 8
-_TILE = ROWS * DEEP  # numbers of a tile of weights
-_BYTE, _WORD, _NUMBER = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_BYTES = _BYTE.as_pointer()
-_LINE = 64  # bytes of the cache
-
-
-class _Half(ir.Type):
-    """LLVM's bfloat16, which llvmlite has no name for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __str__(self) -> str:
-        return "bfloat"
-
-
-def configuration() -> np.ndarray:
-    """What LDTILECFG reads: eight registers of sixteen rows of 64 bytes."""
-    made = np.zeros(64, np.uint8)
-    made[0] = 1  # the palette
-    made[16 : 16 + 2 * _REGISTERS : 2] = 64
-    made[48 : 48 + _REGISTERS] = ROWS
-    return made
-
-
-def _call(builder: Any, name: str, *arguments: Any) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
-
-
-def _constant(value: int) -> Any:
-    return ir.Constant(_NUMBER, value)
-
-
-def _register(number: int) -> Any:
-    return ir.Constant(_BYTE, number)
-
-
-def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), _BYTES)
-
-
-def _with_configuration(name: str) -> Any:
-    """An instruction that reads or writes a configuration."""
-
-    @intrinsic
-    def configure(typing: Any, configuration: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            _call(builder, name, _place(context, builder, sig.args[0], args[0], _constant(0)))
-            return context.get_dummy_value()
-
-        return types.void(configuration), lowered
-
-    return configure
-
-
-_read_configuration, _configure = _with_configuration("sttilecfg"), _with_configuration("ldtilecfg")
+_WEIGHTS = TALL  # the register of the weights; those behind it take the samples in turn
 
 
 def _micro(height: int) -> Any:
@@ -103,23 +56,23 @@ def _micro(height: int) -> Any:
             taps, blocks = cgutils.unpack_tuple(builder, args[1])
             packed, first = cgutils.unpack_tuple(builder, args[2])
             for tile in range(height):
-                _call(builder, "tilezero", _register(tile))
+                clear(builder, tile)
             with cgutils.for_range(builder, taps) as tap, cgutils.for_range(builder, blocks) as block:
                 number = builder.add(builder.mul(tap.index, blocks), block.index)
-                place = builder.add(first, builder.mul(number, _constant(_TILE)))
-                source = _place(context, builder, sig.args[2][0], packed, place)
-                _call(builder, "tileloadd64", _register(_WEIGHTS), source, _constant(64))
-                channel = builder.mul(block.index, _constant(DEEP))
+                place = builder.add(first, builder.mul(number, constant(TILE)))
+                source = place_in(context, builder, sig.args[2][0], packed, place)
+                fetch(builder, _WEIGHTS, source, constant(LINE))
+                channel = builder.mul(block.index, constant(DEEP))
                 here = builder.add(builder.add(at, channel), builder.mul(tap.index, apart))
                 for tile in range(height):
-                    register = _register(_WEIGHTS + 1 + tile % (_REGISTERS - _WEIGHTS - 1))
-                    place = builder.add(here, builder.mul(step, _constant(ROWS * tile)))
-                    source = _place(context, builder, sig.args[0][0], x, place)
-                    _call(builder, "tileloadd64", register, source, builder.mul(step, _constant(2)))
-                    _call(builder, "tdpbf16ps", _register(tile), register, _register(_WEIGHTS))
+                    register = _WEIGHTS + 1 + tile % (REGISTERS - _WEIGHTS - 1)
+                    place = builder.add(here, builder.mul(step, constant(ROWS * tile)))
+                    source = place_in(context, builder, sig.args[0][0], x, place)
+                    fetch(builder, register, source, builder.mul(step, constant(2)))
+                    multiply(builder, tile, register, _WEIGHTS)
             for tile in range(height):
-                place = _place(context, builder, sig.args[3], args[3], _constant(tile * ROWS * LANES))
-                _call(builder, "tilestored64", _register(tile), place, _constant(64))
+                place = place_in(context, builder, sig.args[3], args[3], constant(tile * ROWS * LANES))
+                put_down(builder, tile, place)
             return context.get_dummy_value()
 
         return types.void(rows, depth, weights, sums), lowered
@@ -127,7 +80,7 @@ def _micro(height: int) -> Any:
     return micro
 
 
-_1, _2, _3, _4 = (_micro(height) for height in range(1, _TALL + 1))
+_1, _2, _3, _4 = (_micro(height) for height in range(1, TALL + 1))
 
 
 @inner
@@ -151,26 +104,13 @@ def _leaky(typing: Any, value: Any, slope: Any) -> Any:
     return lanes(lanes, types.float32), lowered
 
 
-@intrinsic
-def _store_half(typing: Any, array: Any, at: Any, value: Any) -> Any:
-    """Sixteen float32 as bfloat16, rounded to the nearest and from halfway to even."""
-
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        halves = ir.VectorType(_Half(), LANES)
-        place = builder.bitcast(_place(context, builder, sig.args[0], args[0], args[1]), halves.as_pointer())
-        builder.store(builder.fptrunc(args[2], halves), place, align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), lowered
-
-
 @inner
 def _put(value, source, row, column):  # type: ignore[no-untyped-def]
     """Sixteen channels of a sample, also as what follows the sample that comes before by a dilation."""
     halves, start, width, folds, dilation, shift = source
-    _store_half(halves, start + (row + shift) * width + column, value)
+    store_half(halves, start + (row + shift) * width + column, value)
     if folds == 2 and row + shift >= dilation:
-        _store_half(halves, start + (row + shift - dilation) * width + width // 2 + column, value)
+        store_half(halves, start + (row + shift - dilation) * width + width // 2 + column, value)
 
 
 @inner
@@ -181,7 +121,7 @@ def _add_up(source, layer, row, count, column, sums):  # type: ignore[no-untyped
     rows = (halves, start + row * width, width, folds * dilation * width)
     blocks = width // DEEP
     tiles = (count + ROWS - 1) // ROWS
-    _any_micro(tiles, rows, (taps, blocks), (weights, column * taps * blocks * _TILE), sums)
+    _any_micro(tiles, rows, (taps, blocks), (weights, column * taps * blocks * TILE), sums)
 
 
 @inner
@@ -198,9 +138,8 @@ def _source(rows, channels, layer, shift):  # type: ignore[no-untyped-def]
     """A source of ``rows`` samples that are still to be put there, zeros before and behind them."""
     _weights, _bias, _outputs, _taps, folds, dilation, reach = layer
     width = folds * channels
-    behind = 2 * reach + folds * dilation + _TALL * ROWS  # what tiles may read
-    room = np.empty((shift + rows + behind) * width + _LINE, np.uint16)
-    halves, start = room, (-room.ctypes.data % _LINE) // 2
+    behind = 2 * reach + folds * dilation + TALL * ROWS  # what tiles may read
+    halves, start = aligned((shift + rows + behind) * width)
     halves[start : start + shift * width] = 0
     halves[start + max(0, shift + rows - (folds - 1) * dilation) * width :] = 0
     return halves, start, width, folds, dilation, shift
@@ -211,8 +150,8 @@ def _into_audio(source, layer, sums, out, base, added):  # type: ignore[no-untyp
     """What a layer makes of a source, and ``base`` where it is ``added``."""
     bias, across = layer[1], layer[2] // LANES
     rows = out.size // layer[2]
-    for row in range(0, rows, _TALL * ROWS):
-        count = min(_TALL * ROWS, rows - row)
+    for row in range(0, rows, TALL * ROWS):
+        count = min(TALL * ROWS, rows - row)
         for column in range(across):
             _add_up(source, layer, row, count, column, sums)
             offset = load(bias, column)
@@ -229,8 +168,8 @@ def _into_audio(source, layer, sums, out, base, added):  # type: ignore[no-untyp
 def _into_source(source, layer, sums, slope, target, rows):  # type: ignore[no-untyped-def]
     """``rows`` samples of what a layer makes of a source, after a leaky ReLU, as the source of the next layer."""
     bias = layer[1]
-    for row in range(0, rows, _TALL * ROWS):
-        count = min(_TALL * ROWS, rows - row)
+    for row in range(0, rows, TALL * ROWS):
+        count = min(TALL * ROWS, rows - row)
         for column in range(layer[2] // LANES):
             _add_up(source, layer, row, count, column, sums)
             offset = load(bias, column)
@@ -238,31 +177,22 @@ def _into_source(source, layer, sums, slope, target, rows):  # type: ignore[no-u
                 _put(_leaky(load(sums, i) + offset, slope), target, row + i, column * LANES)
 
 
-@inner
-def _begun(configuration):  # type: ignore[no-untyped-def]
-    """Configure this thread; what it was before. oneDNN remembers what it has configured, and needs to find it."""
-    before = np.zeros(configuration.size, np.uint8)
-    _read_configuration(before)
-    _configure(configuration)
-    return before
-
-
 @compiled
 def convolve(x, out, base, added, slope, layer, cut, channels, configuration):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the convolution of ``x``; see :class:`melisma.kernels.amx.AmxConvolution`."""
-    before = _begun(configuration)
-    sums = np.empty(_TALL * ROWS * LANES, np.float32)
+    before = begun(configuration)
+    sums = np.empty(TALL * ROWS * LANES, np.float32)
     source = _source(x.size // channels, channels, layer, 0 if cut[0] else layer[6])
     _take(x, slope, source, channels)
     _into_audio(source, layer, sums, out, base, added)
-    _configure(before)
+    configure(before)
 
 
 @compiled
 def convolve_twice(x, out, base, slopes, first, second, cut, channels, configuration):  # type: ignore[no-untyped-def]
     """``out = base + second(leaky(first(leaky(x))))``; what is between the two stays in bfloat16."""
-    before = _begun(configuration)
-    sums = np.empty(_TALL * ROWS * LANES, np.float32)
+    before = begun(configuration)
+    sums = np.empty(TALL * ROWS * LANES, np.float32)
     rows = x.size // channels
     source = _source(rows, channels, first, 0 if cut[0] else first[6])
     _take(x, slopes[0], source, channels)
@@ -270,4 +200,4 @@ def convolve_twice(x, out, base, slopes, first, second, cut, channels, configura
     target = _source(between, first[2], second, 0 if cut[0] else second[6])
     _into_source(source, first, sums, slopes[1], target, between)
     _into_audio(target, second, sums, out, base, True)
-    _configure(before)
+    configure(before)

@@ -152,6 +152,14 @@ def _numba(how: str) -> Choice:
 
 
 @lru_cache(maxsize=1)
+def backbone() -> Choice:
+    """How the backbone of a spectral generator is computed on a CPU."""
+    if tiles().fast:
+        return Choice("amx", True, "float32 as two numbers of bfloat16 each, three of their four products in tiles")
+    return _numba("float32 in vectors")
+
+
+@lru_cache(maxsize=1)
 def snake() -> Choice:
     """How the anti-aliased snake is computed on a CPU."""
     return _numba("one pass")
@@ -219,6 +227,7 @@ def choices() -> dict[str, Choice]:
         "convolutions": convolutions(),
         "float32 residual blocks": filtering(),
         "bfloat16 residual blocks": half_precision(),
+        "backbones": backbone(),
         "snake": snake(),
         "mel projection": projection(),
         "pulses, noise and warps": excitation(),

@@ -16,7 +16,7 @@ _LINEAR, _CUBIC = np.float32(-2.0 * np.sqrt(2.0 / np.pi)), np.float32(-2.0 * np.
 
 
 @inner
-def _normalise(rows, first, groups, scale, bias, epsilon):  # type: ignore[no-untyped-def]
+def normalise(rows, first, groups, scale, bias, epsilon):  # type: ignore[no-untyped-def]
     """Layer norm of one frame in place."""
     total = everywhere(_ZERO)
     for g in range(groups):
@@ -32,7 +32,7 @@ def _normalise(rows, first, groups, scale, bias, epsilon):  # type: ignore[no-un
 
 
 @inner
-def _begin_block(x, frames, first, stop, taps, offset, left, norm, skip, out, after):  # type: ignore[no-untyped-def]
+def begin_block(x, frames, first, stop, taps, offset, left, norm, skip, out, after):  # type: ignore[no-untyped-def]
     """Depthwise convolution and layer norm of the frames ``first`` to ``stop``; ``after`` becomes ``x + skip``."""
     scale, bias, epsilon = norm
     groups = scale.shape[0]
@@ -46,15 +46,13 @@ def _begin_block(x, frames, first, stop, taps, offset, left, norm, skip, out, af
                 total = total + load(x, (frame - left + tap) * groups + g) * load(taps, tap * groups + g)
             store(out, row + g, total)
             store(after, frame * groups + g, load(x, frame * groups + g) + load(skip, g))
-        _normalise(out, row, groups, scale, bias, epsilon)
+        normalise(out, row, groups, scale, bias, epsilon)
 
 
 @inner
-def _gelu(rows, count):  # type: ignore[no-untyped-def]
-    """The Gaussian error linear unit in its form with tanh, in place."""
-    for i in range(count):
-        x = load(rows, i)
-        store(rows, i, x / (exponential(x * (x * x * _CUBIC + _LINEAR)) + _ONE))
+def gelu(x):  # type: ignore[no-untyped-def]
+    """The Gaussian error linear unit in its form with tanh, of sixteen numbers."""
+    return x / (exponential(x * (x * x * _CUBIC + _LINEAR)) + _ONE)
 
 
 @compiled
@@ -90,22 +88,23 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
     here = (x, first * channels, channels)
     product((conditions, first * heard, heard), mine, (weights, depth, 0), (offset, 0, 0), here, panels)
     for frame in range(first, stop):
-        _normalise(x, frame * groups, groups, scale, bias, epsilon)
+        normalise(x, frame * groups, groups, scale, bias, epsilon)
     for b in range(scales.shape[0]):
         meet(counter, (b + 1) * (edges.size - 1))
         norm = (scales[b], biases[b], epsilon)
         for start in range(first, stop, most):
             count = min(most, stop - start)
-            _begin_block(x, frames, start, start + count, taps[b], offsets[b], left, norm, skip[b], normalised, other)
+            begin_block(x, frames, start, start + count, taps[b], offsets[b], left, norm, skip[b], normalised, other)
             after = (other, start * channels, channels)
             for c in range(0, wide, DEEP):  # what a frame becomes inside of a block goes out again while it is near
                 part = min(DEEP, wide - c)
                 within, chosen = (inside, 0, part), (widen[b], channels, c // WIDE)
                 product((normalised, 0, channels), count, chosen, (widen_bias[b], c, 0), within, part // WIDE)
-                _gelu(inside, count * part // LANES)
+                for i in range(count * part // LANES):
+                    store(inside, i, gelu(load(inside, i)))
                 part_of_product(within, count, (narrow[b], wide, 0), (c, part), after, after, panels)
         x, other = other, x
     for frame in range(first, stop):
-        _normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)
+        normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)
     said = (out, first * columns, columns)
     product((x, first * channels, channels), mine, (head, channels, 0), (head_bias, 0, 0), said, columns // WIDE)

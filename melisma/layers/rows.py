@@ -4,9 +4,7 @@ A stream that is only listened to goes through its layers so: nothing is turned 
 them, and what a layer remembers means the same in either layout.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from melisma.kernels import LANES, amx, choice, ready, winograd
+from melisma.kernels import LANES, amx, choice, ready, rounding, winograd
 from melisma.kernels.convolution import pack, polyphase
 from melisma.layers.weights import made_of, weights_of
 
@@ -24,18 +22,6 @@ _FEWEST_FILTERED = 32  # of channels; with fewer, little is gained for what is r
 
 Packed = Callable[[Tensor], Tensor]
 _Form = Literal["onednn", "filtered", "tiles"]
-
-_halved: ContextVar[bool] = ContextVar("halved", default=False)
-
-
-@contextmanager
-def halved(wanted: bool = True) -> Iterator[None]:
-    """Within this block convolutions round to bfloat16 where the CPU multiplies tiles of that, as the forward does."""
-    token = _halved.set(wanted and ready.usable(choice.tiles()))
-    try:
-        yield
-    finally:
-        _halved.reset(token)
 
 
 def is_rows(x: Tensor) -> bool:
@@ -98,7 +84,7 @@ def _is_filtered(layer: nn.Conv1d) -> bool:
 
 
 def _in_tiles(layer: nn.Conv1d | nn.ConvTranspose1d) -> bool:
-    return _halved.get() and layer.in_channels % LANES == 0 and layer.out_channels % LANES == 0
+    return rounding.is_halved() and layer.in_channels % LANES == 0 and layer.out_channels % LANES == 0
 
 
 def _form(layer: nn.Conv1d | nn.ConvTranspose1d, form: _Form) -> Packed:

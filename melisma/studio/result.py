@@ -11,7 +11,7 @@ from melisma.audio.f0_curve import check_f0
 from melisma.audio.io import resample
 from melisma.editing import Edits, apply
 from melisma.editing.edits import Step
-from melisma.inference.pieces import Piece, Request, autocast, device_of, forward, halo_frames
+from melisma.inference.pieces import Piece, Request, device_of, forward, halo_frames, within
 from melisma.studio.clip import Clip
 from melisma.studio.features import ResultMel
 from melisma.studio.zones import FIRST_FRAMES, Zone, cut_zone, fade_gain, find_zones, in_listening_order
@@ -214,7 +214,7 @@ class Result:
         piece = Piece(task.start, task.stop, max(0, task.start - halo), min(request.frames, task.stop + halo))
         device, hop = device_of(generator), generator.hop_length
         f0_hz = None if request.f0_hz is None else request.f0_hz.to(device)
-        with torch.inference_mode(), autocast(device, self.clip.vocoder.precision):
+        with torch.inference_mode(), within(self.clip.vocoder.precision, generator, device):
             audio = forward(generator, request, piece, f0_hz, device)
         first = (task.start - piece.first) * hop
         return audio[:, 0, first : first + (task.stop - task.start) * hop].float().cpu().numpy()

@@ -23,6 +23,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         choice.half_precision,
         choice.filtering,
         choice.tiles,
+        choice.backbone,
         choice.bfloat16_convolutions,
         choice.cpu_features,
     )
@@ -75,6 +76,12 @@ def test_auto_means_bfloat16_where_the_cpu_has_it(features, chosen, monkeypatch)
     assert vocoder._precision("float32", convolutional, cpu) == "float32"
 
 
+def test_backbones_are_float32_with_and_without_tiles(monkeypatch) -> None:
+    monkeypatch.setattr(choice, "cpu_features", lambda: ("avx512",))
+    assert choice.backbone().path == "numba"
+    assert choice.backbone().fast
+
+
 def test_bfloat16_without_instructions_is_done_and_warned_of(monkeypatch) -> None:
     monkeypatch.setattr(choice, "cpu_features", lambda: ())
     from test_nsf_hifigan import made
@@ -84,10 +91,12 @@ def test_bfloat16_without_instructions_is_done_and_warned_of(monkeypatch) -> Non
         assert vocoder._precision("bfloat16", convolutional, cpu) == "bfloat16"
 
 
-def test_spectral_models_are_computed_in_float32_whatever_is_asked_for() -> None:
-    """Masks in bfloat16 would be rounded by a tenth of a decibel, and transforms cannot be had in it."""
-    with pytest.warns(UserWarning, match="this kind of model is computed in float32, not in bfloat16"):
-        model = vocoder.load("analytic", precision="bfloat16")
+@pytest.mark.parametrize(("name", "why"), [("analytic", ""), ("melisma-44k", ": this CPU has no amx")])
+def test_spectral_models_without_tiles_are_computed_in_float32(name: str, why: str, monkeypatch) -> None:
+    """Transforms cannot be had in bfloat16, and what is not multiplied in tiles is no faster in it."""
+    monkeypatch.setattr(choice, "cpu_features", lambda: ("avx512",))
+    with pytest.warns(UserWarning, match=f"this kind of model is computed in float32, not in bfloat16{why}$"):
+        model = vocoder.load(name, precision="bfloat16")
     assert model.precision == "float32"
     tone = 0.3 * np.sin(2 * np.pi * 220.0 * np.arange(22050) / 44100).astype(np.float32)
     assert np.isfinite(model.resynthesize(tone, 44100, shift_semitones=3)).all()

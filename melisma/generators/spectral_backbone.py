@@ -1,0 +1,126 @@
+"""Backbone and head of the spectral generator for listening on a CPU.
+
+The same computation as in ``spectral.py``, whose forward takes this way where it can; tests hold the two together.
+Workers share the frames: each takes its own through all blocks, and waits for its neighbours only at the end of a
+block, because the depthwise convolution of the next one reads theirs. Where the CPU multiplies tiles of bfloat16 (AMX),
+float32 is two of those.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melisma.kernels import LANES, choice, frames_amx, rounding, workers
+from melisma.kernels.grid import together
+from melisma.kernels.projection import fused
+from melisma.layers.weights import made_of, weights_of
+
+if TYPE_CHECKING:
+    from melisma.generators.spectral import Spectral
+
+_LEAST_FRAMES = 24  # for a worker of its own
+_MOST_FRAMES = 240  # that go through a block together: with what they become inside of it they fit the second cache
+
+
+class FastBackbone:
+    """Backbone and head, packed: ``in_tiles`` for AMX, else for vectors."""
+
+    def __init__(self, generator: "Spectral", in_tiles: bool) -> None:
+        config = generator.config
+        pack = frames_amx.packed if in_tiles else _matrices().packed
+        self.in_tiles = in_tiles
+        self.channels, self.size = config.channels, config.kernel_size
+        self.left = config.kernel_size - 1 if config.causal else config.kernel_size // 2
+        entry: Any = generator.entry
+        self.spare = -entry.in_channels % frames_amx.DEEP if in_tiles else 0  # rows of zeros
+        weights = F.pad(entry.weight, (0, 0, 0, self.spare)).permute(2, 1, 0).flatten(0, 1)
+        self.entry = (pack(weights), _flat(entry.bias), weights.shape[0], *_norm(generator.entry_norm))
+        blocks: list[Any] = list(generator.blocks)
+        self.blocks = (
+            np.stack([_rows(block.depthwise.weight[:, 0].t()) for block in blocks]),
+            np.stack([_rows(block.depthwise.bias) for block in blocks]),
+            *(np.stack(each) for each in zip(*(_norm(block.norm) for block in blocks), strict=True)),
+            np.stack([pack(block.widen.weight.t()) for block in blocks]),
+            np.stack([_flat(block.widen.bias) for block in blocks]),
+            # A block's scale is in its last product.
+            np.stack([pack((block.narrow.weight * block.scale.unsqueeze(1)).t()) for block in blocks]),
+            np.stack([_rows(block.narrow.bias * block.scale) for block in blocks]),
+        )
+        self.columns = generator.head.out_features
+        bias = F.pad(generator.head.bias, (0, -self.columns % (LANES if in_tiles else _matrices().WIDE)))
+        self.leave = (*_norm(generator.exit_norm), pack(generator.head.weight.t()), _flat(bias))
+        self.epsilon = np.float32(generator.exit_norm.eps)
+
+    def __call__(self, conditions: Tensor) -> Tensor:
+        """``(batch, frames, rows)`` -> what the head says, ``(batch, frames, rows)``.
+
+        Within :func:`melisma.kernels.rounding.halved`, tiles round to bfloat16.
+        """
+        return together([self._clip(clip) for clip in conditions])
+
+    def _clip(self, conditions: Tensor) -> Tensor:
+        frames = conditions.shape[0]
+        heard = F.pad(conditions, (0, self.spare, self.left, self.size - 1 - self.left))
+        groups, width = self.channels // LANES, self.leave[3].size
+        work = [torch.empty(frames * groups, LANES).numpy() for _ in range(2)] + [torch.empty(frames, width).numpy()]
+        count = max(1, min(workers.count(), frames // _LEAST_FRAMES))
+        edges, counter = np.array([frames * part // count for part in range(count + 1)]), np.zeros(1, np.int64)
+        most = -(-frames // count)
+        most = -(-most // -(-most // _MOST_FRAMES))  # even shares
+        arguments = counter, (most, self.left, self.epsilon), (heard.numpy(), heard.shape[1])
+        packs = self.entry, self.blocks, self.leave, tuple(work)
+        kernel: Callable[..., None] = _frames().backbone
+        if self.in_tiles:
+            kernel = partial(frames_amx.backbone, 1 if rounding.is_halved() else 2)
+        workers.together([partial(kernel, worker, edges, *arguments, *packs) for worker in range(count)])
+        return torch.from_numpy(work[2])[:, : self.columns]
+
+
+def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
+    """The packed backbone, kept until its weights change; None where the plain one is to be taken.
+
+    That is: in training or with gradients, in graphs that are traced, elsewhere than on a CPU, in other precisions,
+    with a width that is no multiple of thirty-two, and where numba is missing.
+    """
+    if generator.training or not fused(conditions) or torch.is_autocast_enabled("cpu"):
+        return None
+    weights = weights_of(generator)
+    if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
+        return None
+    inner = generator.config.channels * generator.config.expansion
+    if generator.config.channels % (2 * LANES) or inner % (2 * LANES) or any(w.dtype != torch.float32 for w in weights):
+        return None
+    in_tiles = choice.backbone().path == "amx"
+    return made_of(generator, weights, lambda: FastBackbone(generator, in_tiles), in_tiles)
+
+
+def _rows(values: Tensor) -> np.ndarray:
+    return values.detach().contiguous().reshape(-1, LANES).numpy()
+
+
+def _flat(values: Tensor) -> np.ndarray:
+    return values.detach().contiguous().numpy()
+
+
+def _norm(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:
+    return _rows(norm.weight), _rows(norm.bias)
+
+
+@lru_cache(maxsize=1)
+def _frames() -> ModuleType:
+    from melisma.kernels import frames_numba
+
+    return frames_numba
+
+
+@lru_cache(maxsize=1)
+def _matrices() -> ModuleType:
+    from melisma.kernels import matrix_numba
+
+    return matrix_numba
