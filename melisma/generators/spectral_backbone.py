@@ -53,7 +53,7 @@ class FastBackbone:
             np.stack([_rows(block.narrow.bias * block.scale) for block in blocks]),
         )
         self.columns = generator.head.out_features
-        bias = F.pad(generator.head.bias, (0, -self.columns % (LANES if in_tiles else _matrices().WIDE)))
+        bias = F.pad(generator.head.bias, (0, -self.columns % (frames_amx if in_tiles else _matrices()).WIDE))
         self.leave = (*_norm(generator.exit_norm), pack(generator.head.weight.t()), _flat(bias))
         self.epsilon = np.float32(generator.exit_norm.eps)
 

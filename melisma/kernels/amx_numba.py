@@ -25,7 +25,6 @@ from melisma.kernels.tiles_numba import (
     LINE,
     REGISTERS,
     ROWS,
-    TALL,
     TILE,
     aligned,
     begun,
@@ -39,7 +38,8 @@ from melisma.kernels.tiles_numba import (
     store_half,
 )
 
-_WEIGHTS = TALL  # the register of the weights; those behind it take the samples in turn
+_TALL = 4  # tiles of samples at once: registers 0 to 3 hold the sums
+_WEIGHTS = _TALL  # the register of the weights; those behind it take the samples in turn
 
 
 def _micro(height: int) -> Any:
@@ -80,7 +80,7 @@ def _micro(height: int) -> Any:
     return micro
 
 
-_1, _2, _3, _4 = (_micro(height) for height in range(1, TALL + 1))
+_1, _2, _3, _4 = (_micro(height) for height in range(1, _TALL + 1))
 
 
 @inner
@@ -138,7 +138,7 @@ def _source(rows, channels, layer, shift):  # type: ignore[no-untyped-def]
     """A source of ``rows`` samples that are still to be put there, zeros before and behind them."""
     _weights, _bias, _outputs, _taps, folds, dilation, reach = layer
     width = folds * channels
-    behind = 2 * reach + folds * dilation + TALL * ROWS  # what tiles may read
+    behind = 2 * reach + folds * dilation + _TALL * ROWS  # what tiles may read
     halves, start = aligned((shift + rows + behind) * width)
     halves[start : start + shift * width] = 0
     halves[start + max(0, shift + rows - (folds - 1) * dilation) * width :] = 0
@@ -150,8 +150,8 @@ def _into_audio(source, layer, sums, out, base, added):  # type: ignore[no-untyp
     """What a layer makes of a source, and ``base`` where it is ``added``."""
     bias, across = layer[1], layer[2] // LANES
     rows = out.size // layer[2]
-    for row in range(0, rows, TALL * ROWS):
-        count = min(TALL * ROWS, rows - row)
+    for row in range(0, rows, _TALL * ROWS):
+        count = min(_TALL * ROWS, rows - row)
         for column in range(across):
             _add_up(source, layer, row, count, column, sums)
             offset = load(bias, column)
@@ -168,8 +168,8 @@ def _into_audio(source, layer, sums, out, base, added):  # type: ignore[no-untyp
 def _into_source(source, layer, sums, slope, target, rows):  # type: ignore[no-untyped-def]
     """``rows`` samples of what a layer makes of a source, after a leaky ReLU, as the source of the next layer."""
     bias = layer[1]
-    for row in range(0, rows, TALL * ROWS):
-        count = min(TALL * ROWS, rows - row)
+    for row in range(0, rows, _TALL * ROWS):
+        count = min(_TALL * ROWS, rows - row)
         for column in range(layer[2] // LANES):
             _add_up(source, layer, row, count, column, sums)
             offset = load(bias, column)
@@ -181,7 +181,7 @@ def _into_source(source, layer, sums, slope, target, rows):  # type: ignore[no-u
 def convolve(x, out, base, added, slope, layer, cut, channels, configuration):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the convolution of ``x``; see :class:`melisma.kernels.amx.AmxConvolution`."""
     before = begun(configuration)
-    sums = np.empty(TALL * ROWS * LANES, np.float32)
+    sums = np.empty(_TALL * ROWS * LANES, np.float32)
     source = _source(x.size // channels, channels, layer, 0 if cut[0] else layer[6])
     _take(x, slope, source, channels)
     _into_audio(source, layer, sums, out, base, added)
@@ -192,7 +192,7 @@ def convolve(x, out, base, added, slope, layer, cut, channels, configuration):  
 def convolve_twice(x, out, base, slopes, first, second, cut, channels, configuration):  # type: ignore[no-untyped-def]
     """``out = base + second(leaky(first(leaky(x))))``; what is between the two stays in bfloat16."""
     before = begun(configuration)
-    sums = np.empty(TALL * ROWS * LANES, np.float32)
+    sums = np.empty(_TALL * ROWS * LANES, np.float32)
     rows = x.size // channels
     source = _source(rows, channels, first, 0 if cut[0] else first[6])
     _take(x, slopes[0], source, channels)

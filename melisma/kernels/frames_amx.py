@@ -11,18 +11,20 @@ from torch import Tensor
 from melisma.kernels import LANES, amx
 
 DEEP = 32  # rows of weights that are multiplied together; a depth is a multiple of it
+WIDE = 2 * LANES  # columns of weights that are multiplied together
 
 
 def packed(weights: Tensor) -> np.ndarray:
-    """``(depth, columns)`` -> tiles of a high part and a low part in bfloat16, one column of tiles behind the other.
+    """``(depth, columns)`` -> tiles of bfloat16, two columns of tiles after the other: their high parts, then the low.
 
-    Columns are filled up to a multiple of sixteen.
+    Columns are filled up to a multiple of :data:`WIDE`.
     """
-    filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % LANES))
+    filled = torch.nn.functional.pad(weights.detach(), (0, -weights.shape[1] % WIDE))
     high = filled.bfloat16()
     parts = torch.stack([high, (filled - high).bfloat16()])
-    tiles = parts.reshape(2, -1, DEEP // 2, 2, filled.shape[1] // LANES, LANES)  # pairs of what is summed
-    return tiles.permute(4, 1, 0, 2, 5, 3).contiguous().view(torch.int16).reshape(-1).numpy().view(np.uint16)
+    # Parts, tiles down, pairs of what is summed, pairs of columns of tiles.
+    tiles = parts.reshape(2, -1, DEEP // 2, 2, filled.shape[1] // WIDE, 2, LANES)
+    return tiles.permute(4, 0, 1, 5, 2, 6, 3).contiguous().view(torch.int16).reshape(-1).numpy().view(np.uint16)
 
 
 def backbone(parts: int, *arguments: Any) -> None:

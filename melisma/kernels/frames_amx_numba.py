@@ -23,7 +23,6 @@ from melisma.kernels.tiles_numba import (
     DEEP,
     LINE,
     ROWS,
-    TALL,
     TILE,
     aligned,
     begun,
@@ -39,43 +38,62 @@ from melisma.kernels.tiles_numba import (
 )
 from melisma.kernels.waiting_numba import meet
 
-_HIGH, _LOW = TALL, TALL + 1  # registers of the weights; the two behind them take the rows in turn
-_MANY = TALL * ROWS  # rows that are summed up at once
+_MANY = 2 * ROWS  # rows that are summed up at once
+_SUMS, _ROWS, _COLUMNS = ((0, 1), (2, 3)), (4, 5), (6, 7)  # registers, of either tile of rows and of columns
 
 
 def _micro(height: int, parts: int) -> Any:
-    """The sums of so many tiles of rows and sixteen columns, into rows of sixteen float32 one behind the other.
+    """The sums of one or two tiles of rows and two of columns, into ``sums``: two lanes for each row.
 
-    ``rows`` is a source with the place of the row that is meant, ``blocks`` how many tiles of weights there are of
-    either part, ``weights`` ``(weights, place of the first)``: a high part, its low part, the next high one.
+    ``rows`` is a source with the place of the row that is meant, ``blocks`` the depth in tiles, ``weights`` ``(weights,
+    place of the first)``: the high parts of both columns of tiles down to their end, then the low parts.
     """
-    # Sums wait for the ones before; so all tiles have one product before any has its next.
-    products = ((0, _HIGH),) if parts == 1 else ((0, _HIGH), (0, _LOW), (1, _HIGH))
 
     @intrinsic
     def micro(typing: Any, rows: Any, blocks: Any, weights: Any, sums: Any) -> Any:
         def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             x, at, step, low = cgutils.unpack_tuple(builder, args[0])
             packed, first = cgutils.unpack_tuple(builder, args[2])
-            for tile in range(height):
-                clear(builder, tile)
-            with cgutils.for_range(builder, args[1]) as block:
-                for part in range(parts):
-                    number = builder.add(builder.mul(block.index, constant(2)), constant(part))
-                    place = builder.add(first, builder.mul(number, constant(TILE)))
+            stride = builder.mul(step, constant(2))
+
+            def take_rows(block: Any, part: int) -> None:
+                here = builder.add(at, builder.mul(block, constant(DEEP)))
+                here = builder.add(here, low) if part else here
+                for tile in range(height):
+                    place = builder.add(here, builder.mul(step, constant(ROWS * tile)))
+                    fetch(builder, _ROWS[tile], place_in(context, builder, sig.args[0][0], x, place), stride)
+
+            def take_weights(block: Any, part: int) -> None:
+                number = builder.add(block, args[1]) if part else block
+                for column in range(2):
+                    place = builder.add(builder.mul(number, constant(2)), constant(column))
+                    place = builder.add(first, builder.mul(place, constant(TILE)))
                     source = place_in(context, builder, sig.args[2][0], packed, place)
-                    fetch(builder, _HIGH + part, source, constant(LINE))
-                here = builder.add(at, builder.mul(block.index, constant(DEEP)))
-                for count, (part, register) in enumerate(products):
-                    for tile in range(height):
-                        place = builder.add(here, builder.mul(step, constant(ROWS * tile)))
-                        place = builder.add(place, low) if part else place
-                        source, rows = place_in(context, builder, sig.args[0][0], x, place), _LOW + 1
-                        rows += (count * height + tile) % 2
-                        fetch(builder, rows, source, builder.mul(step, constant(2)))
-                        multiply(builder, tile, rows, register)
+                    fetch(builder, _COLUMNS[column], source, constant(LINE))
+
+            def add_products() -> None:
+                for tile in range(height):
+                    for column in range(2):
+                        multiply(builder, _SUMS[tile][column], _ROWS[tile], _COLUMNS[column])
+
             for tile in range(height):
-                put_down(builder, tile, place_in(context, builder, sig.args[3], args[3], constant(tile * ROWS * LANES)))
+                for column in range(2):
+                    clear(builder, _SUMS[tile][column])
+            with cgutils.for_range(builder, args[1]) as loop:
+                take_rows(loop.index, 0)
+                if parts == 2:
+                    take_weights(loop.index, 1)
+                    add_products()
+                take_weights(loop.index, 0)
+                add_products()
+                if parts == 2:
+                    take_rows(loop.index, 1)
+                    add_products()
+            for tile in range(height):
+                for column in range(2):
+                    place = constant((tile * ROWS * 2 + column) * LANES)
+                    target = place_in(context, builder, sig.args[3], args[3], place)
+                    put_down(builder, _SUMS[tile][column], target, 2 * LINE)
             return context.get_dummy_value()
 
         return types.void(rows, blocks, weights, sums), lowered
@@ -83,33 +101,22 @@ def _micro(height: int, parts: int) -> Any:
     return micro
 
 
-_1, _2, _3, _4 = (_micro(height, 1) for height in range(1, TALL + 1))
-_both_1, _both_2, _both_3, _both_4 = (_micro(height, 2) for height in range(1, TALL + 1))
+_one, _two, _one_in_parts, _two_in_parts = (_micro(height, parts) for parts in (1, 2) for height in (1, 2))
 
 
 @inner
-def _add_up(source, row, count, weights, blocks, column, sums):  # type: ignore[no-untyped-def]
-    """The sums of up to 64 rows from ``row`` on and of sixteen columns."""
+def _add_up(source, row, count, weights, blocks, pair, sums):  # type: ignore[no-untyped-def]
+    """The sums of up to 32 rows from ``row`` on and of a pair of columns of tiles."""
     halves, start, step, low = source
-    rows, chosen = (halves, start + row * step, step, low), (weights, column * blocks * 2 * TILE)
-    tiles = (count + ROWS - 1) // ROWS
-    if low == 0:
-        if tiles == 4:
-            _4(rows, blocks, chosen, sums)
-        elif tiles == 3:
-            _3(rows, blocks, chosen, sums)
-        elif tiles == 2:
-            _2(rows, blocks, chosen, sums)
-        else:
-            _1(rows, blocks, chosen, sums)
-    elif tiles == 4:
-        _both_4(rows, blocks, chosen, sums)
-    elif tiles == 3:
-        _both_3(rows, blocks, chosen, sums)
-    elif tiles == 2:
-        _both_2(rows, blocks, chosen, sums)
+    rows, chosen = (halves, start + row * step, step, low), (weights, pair * blocks * 4 * TILE)
+    if low == 0 and count <= ROWS:
+        _one(rows, blocks, chosen, sums)
+    elif low == 0:
+        _two(rows, blocks, chosen, sums)
+    elif count <= ROWS:
+        _one_in_parts(rows, blocks, chosen, sums)
     else:
-        _both_1(rows, blocks, chosen, sums)
+        _two_in_parts(rows, blocks, chosen, sums)
 
 
 @inner
@@ -160,7 +167,7 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     first, stop = edges[worker], edges[worker + 1]
     mine = stop - first
     before = begun(configuration)
-    sums = np.empty((_MANY, LANES), np.float32)
+    sums = np.empty((2 * _MANY, LANES), np.float32)
     normalised = np.empty((most * groups, LANES), np.float32)
     narrow_source, wide_source = _source(max(most, mine), channels, parts), _source(most, inside * LANES, parts)
     beside = depth // heard - 1
@@ -168,10 +175,11 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     _take(conditions, first, mine + beside, source)
     for row in range(0, mine, _MANY):
         count = min(_MANY, mine - row)
-        for column in range(groups):
-            _add_up(source, row, count, weights, depth // DEEP, column, sums)
-            for i in range(count):
-                store(x, (first + row + i) * groups + column, load(sums, i) + load(offset, column))
+        for pair in range(groups // 2):
+            _add_up(source, row, count, weights, depth // DEEP, pair, sums)
+            for i in range(2 * count):
+                column = 2 * pair + i % 2
+                store(x, (first + row + i // 2) * groups + column, load(sums, i) + load(offset, column))
     for frame in range(first, stop):
         normalise(x, frame * groups, groups, scale, bias, epsilon)
     for b in range(scales.shape[0]):
@@ -183,17 +191,18 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
             _take(normalised, 0, some, narrow_source)
             for row in range(0, some, _MANY):
                 count = min(_MANY, some - row)
-                for column in range(inside):
-                    _add_up(narrow_source, row, count, widen[b], channels // DEEP, column, sums)
-                    added = load(widen_bias[b], column)
-                    for i in range(count):
-                        _put(gelu(load(sums, i) + added), wide_source, row + i, column)
+                for pair in range(inside // 2):
+                    _add_up(narrow_source, row, count, widen[b], channels // DEEP, pair, sums)
+                    for i in range(2 * count):
+                        column = 2 * pair + i % 2
+                        value = gelu(load(sums, i) + load(widen_bias[b], column))
+                        _put(value, wide_source, row + i // 2, column)
             for row in range(0, some, _MANY):
                 count = min(_MANY, some - row)
-                for column in range(groups):
-                    _add_up(wide_source, row, count, narrow[b], inside * LANES // DEEP, column, sums)
-                    for i in range(count):
-                        place = (start + row + i) * groups + column
+                for pair in range(groups // 2):
+                    _add_up(wide_source, row, count, narrow[b], inside * LANES // DEEP, pair, sums)
+                    for i in range(2 * count):
+                        place = (start + row + i // 2) * groups + 2 * pair + i % 2
                         store(other, place, load(other, place) + load(sums, i))
         x, other = other, x
     for frame in range(first, stop):
@@ -201,8 +210,9 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     _take(x, first, mine, narrow_source)
     for row in range(0, mine, _MANY):
         count = min(_MANY, mine - row)
-        for column in range(columns):
-            _add_up(narrow_source, row, count, head, channels // DEEP, column, sums)
-            for i in range(count):
-                store(out, (first + row + i) * columns + column, load(sums, i) + load(head_bias, column))
+        for pair in range(columns // 2):
+            _add_up(narrow_source, row, count, head, channels // DEEP, pair, sums)
+            for i in range(2 * count):
+                column = 2 * pair + i % 2
+                store(out, (first + row + i // 2) * columns + column, load(sums, i) + load(head_bias, column))
     configure(before)

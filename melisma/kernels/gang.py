@@ -8,15 +8,13 @@ it goes to sleep, and whoever waits for it does the same.
 import atexit
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
 
-_PATIENCE_SECONDS = 2e-3  # of looking at what another thread changes, before sleeping
-_TRIAL_LOOKS = 1000
+_PATIENCE = 2_000_000  # nanoseconds of looking at what another thread changes, before sleeping
 _HEAD_START = 60000  # looks without a pause, some ten microseconds: until a helper is in compiled code
 
 Task = Callable[[], None]
@@ -42,7 +40,7 @@ class _Bell:
     def wait(self, heard: int) -> None:
         """Until it has been rung more often than ``heard``."""
         while self._rung[0] <= heard:
-            if _waiting().changed(self._rung, heard, _looks()):
+            if _waiting().changed(self._rung, heard, _PATIENCE):
                 return
             self._asleep = True
             # It may have been rung in between; then nobody would wake us.
@@ -60,19 +58,6 @@ def _waiting() -> ModuleType:
     from melisma.kernels import waiting_numba
 
     return waiting_numba
-
-
-@lru_cache(maxsize=1)
-def _looks() -> int:
-    """How many looks are patience enough: one takes from a sixth of a microsecond to more than one."""
-    silent, changed = np.zeros(1, np.int64), _waiting().changed
-    changed(silent, 0, 1)
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        changed(silent, 0, _TRIAL_LOOKS)
-        taken.append(time.perf_counter() - began)
-    return int(_PATIENCE_SECONDS / max(min(taken), 1e-6) * _TRIAL_LOOKS)
 
 
 class _Helper:

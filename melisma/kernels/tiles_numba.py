@@ -20,7 +20,6 @@ from melisma.kernels.lanes_numba import VECTOR, inner, lanes
 
 ROWS = 16  # of a tile
 DEEP = 32  # numbers of a row that is multiplied
-TALL = 4  # tiles of rows at once: registers 0 to 3 hold the sums
 TILE = ROWS * DEEP  # numbers of a tile of weights
 LINE = 64  # bytes of the cache
 REGISTERS = 8
@@ -75,9 +74,9 @@ def multiply(builder: Any, sums: int, rows: int, weights: int) -> None:
     _call(builder, "tdpbf16ps", _register(sums), _register(rows), _register(weights))
 
 
-def put_down(builder: Any, register: int, address: Any) -> None:
-    """Store sums as rows of sixteen float32, one behind the other."""
-    _call(builder, "tilestored64", _register(register), address, constant(LINE))
+def put_down(builder: Any, register: int, address: Any, step: int = LINE) -> None:
+    """Store sums as rows of sixteen float32 that are ``step`` bytes apart."""
+    _call(builder, "tilestored64", _register(register), address, constant(step))
 
 
 def _call(builder: Any, name: str, *arguments: Any) -> None:

@@ -1,6 +1,8 @@
 """How threads of compiled code wait for each other without the GIL."""
 
+import ctypes
 import os
+import time
 from typing import Any
 
 from llvmlite import ir
@@ -45,6 +47,24 @@ def _let_others(typing: Any) -> Any:
     return types.void(), lowered
 
 
+@intrinsic
+def _clock(typing: Any) -> Any:
+    """Nanoseconds since some moment, where the system knows ``clock_gettime``; else 0."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = ir.IntType(64)
+        if os.name != "posix" or ctypes.sizeof(ctypes.c_long) != 8:
+            return ir.Constant(number, 0)
+        parts = cgutils.alloca_once(builder, number, 2)  # seconds and nanoseconds
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), parts.type])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(ask, [ir.Constant(ir.IntType(32), time.CLOCK_MONOTONIC), parts])
+        seconds, rest = (builder.load(builder.gep(parts, [ir.Constant(number, i)])) for i in range(2))
+        return builder.add(builder.mul(seconds, ir.Constant(number, 10**9)), rest)
+
+    return types.int64(), lowered
+
+
 @inner
 def meet(counter, expected):  # type: ignore[no-untyped-def]
     """Wait until ``expected`` arrivals have been counted, one's own among them; ``counter`` is int64 ``(1,)``."""
@@ -67,11 +87,14 @@ def ring(counter, looks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def changed(counter, seen, looks):  # type: ignore[no-untyped-def]
-    """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, at most so many times; whether it is."""
-    for look in range(looks):
+def changed(counter, seen, patience):  # type: ignore[no-untyped-def]
+    """Look at ``counter``, int64 ``(1,)``, until it is above ``seen``, for so many nanoseconds; whether it is."""
+    began = _clock()
+    for look in range(patience):  # where there is no clock, a look is taken for a nanosecond
         if _arrived(counter) > seen:
             return True
         if look > _SPINS:
             _let_others()
+            if _clock() - began > patience:
+                return False
     return False

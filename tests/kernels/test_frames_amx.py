@@ -61,8 +61,7 @@ def test_a_frame_is_the_same_in_any_piece_and_on_any_number_of_threads() -> None
 def test_a_number_is_its_two_parts() -> None:
     weights = torch.randn(64, 24)
     tiles = torch.from_numpy(frames_amx.packed(weights).view("int16")).view(torch.bfloat16).float()
-    # High and low, rows, columns.
-    parts = tiles.reshape(2, 2, 2, 16, 16, 2).permute(2, 1, 3, 5, 0, 4).reshape(2, 64, 32)
+    parts = tiles.reshape(2, 2, 2, 16, 16, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 64, 32)  # the part, rows, columns
     assert torch.equal(parts[0, :, :24], weights.bfloat16().float())
     assert (parts.sum(0)[:, :24] - weights).abs().max() <= 2.0**-16 * weights.abs().max()
     assert not parts[:, :, 24:].any()

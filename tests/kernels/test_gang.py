@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
-from melisma.kernels import gang
+from melisma.kernels import gang, waiting_numba
 
 
 def test_all_run_at_the_same_time_and_the_first_one_here() -> None:
@@ -31,6 +32,19 @@ def test_helpers_that_fell_asleep_wake_up() -> None:
         time.sleep(pause)  # far longer than a helper stays awake
         gang.run([lambda: None, lambda number=number: done.append(number)])  # type: ignore[misc]
     assert done == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no clock for compiled code")
+def test_patience_is_counted_by_the_clock() -> None:
+    silent, rung = np.zeros(1, np.int64), np.ones(1, np.int64)
+    waiting_numba.changed(rung, 0, 1)  # compiled
+    for patience in (1_000_000, 20_000_000):
+        began = time.perf_counter_ns()
+        assert not waiting_numba.changed(silent, 0, patience)
+        assert patience <= time.perf_counter_ns() - began
+        began = time.perf_counter_ns()
+        assert waiting_numba.changed(rung, 0, 10**10)
+        assert time.perf_counter_ns() - began < 10**9
 
 
 def test_slow_parts_are_waited_for() -> None:
