@@ -54,10 +54,17 @@ def noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch
 
 def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
     """Natural log of the expected mel of unit white noise, ``(n_mels,)``: what a level of 1 looks like in each band."""
+    return _flat_mel(mel, like.device, like.dtype)
+
+
+@lru_cache(maxsize=16)
+def _flat_mel(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
     energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length
     # E|X| of a complex Gaussian of that power is sqrt(pi / 4 * power); E|X|^2 is the power.
     level = (0.7853981633974483 * energy) ** 0.5 if mel.power == 1.0 else energy ** (mel.power / 2)
-    return (filterbank(mel, like).sum(dim=1) * level).clamp(min=1e-12).log()
+    with torch.inference_mode(False), torch.no_grad():
+        like = torch.zeros(0, device=device, dtype=dtype)
+        return (filterbank(mel, like).sum(dim=1) * level).clamp(min=1e-12).log()
 
 
 def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:

@@ -217,7 +217,7 @@ class Analytic(nn.Module):
         Returns:
             ``(batch, 1, frames * hop_length)``.
         """
-        wanted = natural(features, self.mel).transpose(1, 2)
+        wanted = natural(features, self.mel).transpose(1, 2).contiguous()
         with workers.ours() if self._fast(features) else nullcontext():
             audio, excitation = self.sing(wanted, f0_hz, randomness or Randomness())
             return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)

@@ -23,7 +23,7 @@ from melisma.generators.spectral_fast import fast_belief
 from melisma.generators.spectral_parts import Proposal
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.mel_projection import MAX_STEP
-from melisma.layers.pitch_gate import coarse
+from melisma.layers.pitch_gate import missed_of
 from melisma.layers.streaming import WHOLE, Time
 
 
@@ -167,10 +167,7 @@ class Spectral(Analytic):
 
 
 def _missed(proposal: Proposal, heard: Tensor) -> Tensor:
-    """Nepers of the wanted mel that a draft misses; of a blurred mel only the envelope counts, not the detail."""
-    missed = proposal.wanted - heard
-    envelope, all_of_it = (part.clamp(-MAX_STEP, MAX_STEP) for part in (coarse(missed), missed))
-    return torch.lerp(envelope, all_of_it, proposal.sharp.unsqueeze(-1))
+    return missed_of(proposal.wanted, heard, proposal.sharp, MAX_STEP)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import band_centres_hz
+from melisma.kernels import ripple as kernel
+from melisma.kernels.projection import neighbours
 
 # The gate looks at the lowest bands, where single harmonics show.
 GATE_BANDS = 64
 GATE_SMOOTHING_BANDS = 11
+_REACH_BANDS = GATE_SMOOTHING_BANDS // 2
 GATE_SMOOTHING_FRAMES = 13
 # Whether a mel was made at this pitch at all is a matter of whole notes: half a second votes, and a creak is outvoted.
 GATE_EVIDENCE_FRAMES = 41
@@ -30,6 +33,14 @@ RIPPLE_STEP_HZ = 25.0
 LOWEST_RIPPLE_HZ = 125.0
 HIGHEST_RIPPLE_HZ = 1000.0
 
+
+# Where the gate begins to open, and is open: correlation with the audio, contrast, correlation with the pulses, cents
+# of detuning and nepers of unexplained ripple (both less is better).
+_GATE_RAMPS = ((0.42, 0.55), (0.46, 0.58), (0.04, 0.12), (-18.0, -12.0), (-1.0, -0.75))
+# Correlations from which on a ripple is the pulses', and up to which it is another's: for the gate, for the envelope.
+_GATE_FOREIGN, _ENVELOPE_FOREIGN = (0.6, 0.3), (0.85, 0.7)
+_UNEXPLAINED = (0.6, 0.8)  # nepers
+_STRONG = 0.8  # of the highest peak
 
 Average = Callable[[Tensor], Tensor]
 
@@ -76,28 +87,42 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     Returns:
         ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames of a sharp mel that lie apart from voiced ones.
     """
-    target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
-    moved = -_slope(own) * _bands_per_cent(mel, own.device, own.dtype) * 100.0
-    means = _means(
-        (target, target), (target, own), (own, own), (target, moved),
-        (moved, moved), (own, moved), (target, comb), (comb, comb),
-    ) * voiced.unsqueeze(1)  # fmt: skip
-    tt, to, oo, tm, mm, om, tc, cc = _smooth(means, GATE_EVIDENCE_FRAMES).unbind(1)
-    contrast, _ = _fit(to, oo, tm, mm, om)
-    _, detuning = _fit(*_smooth(means[:, 1:6], GATE_SMOOTHING_FRAMES).unbind(1))
-    gate = (
-        _ramp(_correlation(to, tt, oo), 0.42, 0.55)
-        * _ramp(contrast, 0.46, 0.58)
-        * _ramp(_correlation(tc, tt, cc), 0.04, 0.12)
-        * _ramp(-detuning.abs(), -18.0, -12.0)
-        * (1.0 - _foreign(tt, tc, cc))
-        * _ramp(-_unexplained(tt, tc, cc), -1.0, -0.75)
-    )
+    means = _fitted(wanted, actual, pulses, mel) * voiced.unsqueeze(1)
+    gate = _opened(_smooth(means, GATE_EVIDENCE_FRAMES), _smooth(means[:, 1:6], GATE_SMOOTHING_FRAMES))
     open_or_unvoiced = gate * voiced + (1.0 - voiced)
     # An unvoiced frame next to a note still shows the note's harmonics: its window reaches into it.
     reach = F.pad(open_or_unvoiced, (GATE_REACH_FRAMES, GATE_REACH_FRAMES), value=1.0)
     nearby = reach.unfold(-1, 2 * GATE_REACH_FRAMES + 1, 1).amin(-1)
     return (torch.where(voiced > 0, gate, nearby) * sharpness(wanted)).unsqueeze(-1)
+
+
+def _fitted(wanted: Tensor, actual: Tensor, pulses: Tensor, mel: MelContract) -> Tensor:
+    """Mean products that :func:`pitch_gate` needs, ``(batch, 8, frames)``."""
+    per_cent = _bands_per_cent(mel, wanted.device, wanted.dtype)
+    if kernel.fused(wanted, actual, pulses):
+        return kernel.fitted(wanted, actual, pulses, per_cent, _REACH_BANDS)
+    target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
+    moved = -_slope(own) * per_cent * 100.0
+    return _means(
+        (target, target), (target, own), (own, own), (target, moved),
+        (moved, moved), (own, moved), (target, comb), (comb, comb),
+    )  # fmt: skip
+
+
+def _opened(long: Tensor, local: Tensor) -> Tensor:
+    """The gate ``(batch, frames)`` that averaged products open, over the evidence, and of the fit alone locally."""
+    if kernel.fused(long, local):
+        return kernel.opened(long, local, _GATE_RAMPS, (_GATE_FOREIGN, _UNEXPLAINED))
+    tt, to, oo, tm, mm, om, tc, cc = long.unbind(1)
+    contrast, _ = _fit(to, oo, tm, mm, om)
+    _, detuning = _fit(*local.unbind(1))
+    seen = (
+        _correlation(to, tt, oo), contrast, _correlation(tc, tt, cc), -detuning.abs(), -_unexplained(tt, tc, cc),
+    )  # fmt: skip
+    gate = 1.0 - _foreign(tt, tc, cc, _GATE_FOREIGN)
+    for value, ramp in zip(seen, _GATE_RAMPS, strict=True):
+        gate = gate * _ramp(value, *ramp)
+    return gate
 
 
 def sharpness(wanted: Tensor, average: Average = _over_frames) -> Tensor:
@@ -113,9 +138,13 @@ def sharpness(wanted: Tensor, average: Average = _over_frames) -> Tensor:
     Returns:
         ``(batch, frames)`` in [0, 1].
     """
-    low = wanted[..., :GATE_BANDS]
-    bend = low[..., 2:] - 2.0 * low[..., 1:-1] + low[..., :-2]
-    return _ramp(average(_means((bend, bend))).squeeze(1).sqrt(), 0.35, 0.6)
+    if kernel.fused(wanted):
+        bends = kernel.bends(wanted, GATE_BANDS)
+    else:
+        low = wanted[..., :GATE_BANDS]
+        bend = low[..., 2:] - 2.0 * low[..., 1:-1] + low[..., :-2]
+        bends = _means((bend, bend))
+    return _ramp(average(bends).squeeze(1).sqrt(), 0.35, 0.6)
 
 
 def _fit(to: Tensor, oo: Tensor, tm: Tensor, mm: Tensor, om: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,10 +165,17 @@ def foreign_ripple(wanted: Tensor, pulses: Tensor, average: Average = _over_fram
     Returns:
         ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
     """
-    target, comb = _fine_structure(wanted), _fine_structure(pulses)
+    if kernel.fused(wanted, pulses):
+        means = kernel.compared(wanted, pulses, GATE_BANDS, _REACH_BANDS)
+    else:
+        target, comb = _fine_structure(wanted), _fine_structure(pulses)
+        means = _means((target, target), (target, comb), (comb, comb))
     # An octave below, every second harmonic of the comb is the mel's: the correlation is still well above zero.
-    tt, tc, cc = average(_means((target, target), (target, comb), (comb, comb))).unbind(1)
-    return _foreign(tt, tc, cc, none=0.85, full=0.7)
+    means = average(means)
+    if kernel.fused(means):
+        return kernel.foreign(means, (_ENVELOPE_FOREIGN, _UNEXPLAINED))
+    tt, tc, cc = means.unbind(1)
+    return _foreign(tt, tc, cc, _ENVELOPE_FOREIGN)
 
 
 @lru_cache(maxsize=16)
@@ -150,6 +186,12 @@ def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -
     weights = np.stack([np.interp(steps, centres, row) for row in np.eye(len(centres))])
     with torch.inference_mode(False):
         return torch.tensor(weights, device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=16)
+def _packed_steps(mel: MelContract) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`_to_even_steps` as the kernel reads it."""
+    return neighbours(_to_even_steps(mel, torch.device("cpu"), torch.float32))
 
 
 def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames) -> Tensor:
@@ -163,21 +205,32 @@ def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames)
     Returns:
         ``(batch, frames)`` Hz, ``LOWEST_RIPPLE_HZ`` to ``HIGHEST_RIPPLE_HZ``; without meaning where there is no ripple.
     """
-    even = _fine_structure(wanted) @ _to_even_steps(mel, wanted.device, wanted.dtype)
-    count = even.shape[-1]
+    steps = _to_even_steps(mel, wanted.device, wanted.dtype)
+    count = steps.shape[1]
+    low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
+    numbers = torch.arange(low, high, device=wanted.device)
+    if kernel.fused(wanted):
+        lags = kernel.lags(wanted, GATE_BANDS, _REACH_BANDS, _packed_steps(mel), (low, high))
+    else:
+        lags = (_autocorrelation(wanted, steps)[..., low:high] * (count / (count - numbers))).transpose(1, 2)
+    smooth = average(lags)
+    if kernel.fused(smooth):
+        first = kernel.first_peaks(smooth, _STRONG) + low
+    else:
+        strong = smooth >= _STRONG * smooth.amax(dim=1, keepdim=True)
+        first = torch.where(strong, numbers.unsqueeze(-1), high).amin(dim=1)
+    return (first.to(wanted.dtype) + 0.5) * RIPPLE_STEP_HZ
+
+
+def _autocorrelation(wanted: Tensor, steps: Tensor) -> Tensor:
+    """Of the fine structure over even steps of frequency, ``(batch, frames, steps)``."""
+    even = _fine_structure(wanted) @ steps
     # FFTs refuse to do nothing, but a step of a stream may bring no frames.
     some = even if even.shape[1] else F.pad(even, (0, 0, 0, 1))
-    length = 1 << (2 * count - 1).bit_length()
+    length = 1 << (2 * even.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(some, n=length)
     power = spectrum.real.square() + spectrum.imag.square()
-    correlation = torch.fft.irfft(power, n=length)[:, : even.shape[1]]
-    low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
-    lags = torch.arange(low, high, device=even.device)
-    unbiased = correlation[..., low:high] * (count / (count - lags).to(even.dtype))
-    smooth = average(unbiased.transpose(1, 2)).transpose(1, 2)
-    strong = smooth >= 0.8 * smooth.amax(dim=-1, keepdim=True)
-    first = torch.where(strong, lags, high).amin(dim=-1)
-    return (first.to(even.dtype) + 0.5) * RIPPLE_STEP_HZ
+    return torch.fft.irfft(power, n=length)[:, : even.shape[1]]
 
 
 def _correlation(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
@@ -189,9 +242,10 @@ def _unexplained(tt: Tensor, tc: Tensor, cc: Tensor) -> Tensor:
     return (tt - tc.clamp(min=0.0).square() / (cc + 1e-6)).clamp(min=0.0).sqrt()
 
 
-def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, none: float = 0.6, full: float = 0.3) -> Tensor:
-    """1 where target and comb correlate by ``full`` or less and much ripple stays unexplained, 0 from ``none`` on."""
-    return _ramp(-_correlation(tc, tt, cc), -none, -full) * _ramp(_unexplained(tt, tc, cc), 0.6, 0.8)
+def _foreign(tt: Tensor, tc: Tensor, cc: Tensor, ends: tuple[float, float]) -> Tensor:
+    """1 where both correlate by the lower end or less and much ripple stays unexplained, 0 from the upper end on."""
+    none, full = ends
+    return _ramp(-_correlation(tc, tt, cc), -none, -full) * _ramp(_unexplained(tt, tc, cc), *_UNEXPLAINED)
 
 
 def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
@@ -213,6 +267,25 @@ def coarse(values: Tensor) -> Tensor:
     if torch.is_autocast_enabled(values.device.type):  # a product would be rounded, and what is left is a difference
         return _smooth(values, GATE_SMOOTHING_BANDS)
     return values @ _averaging(values.shape[-1], values.device, values.dtype)
+
+
+def missed_of(wanted: Tensor, heard: Tensor, sharp: Tensor, largest: float) -> Tensor:
+    """Nepers of a wanted mel that a draft misses; of a blurred one only the envelope counts, not the detail.
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        heard: the same of the draft.
+        sharp: see :func:`sharpness`.
+        largest: more is not missed.
+
+    Returns:
+        like ``wanted``.
+    """
+    if kernel.fused(wanted, heard, sharp):
+        return kernel.missed(wanted, heard, sharp, _REACH_BANDS, largest)
+    missed = wanted - heard
+    envelope, all_of_it = (part.clamp(-largest, largest) for part in (coarse(missed), missed))
+    return torch.lerp(envelope, all_of_it, sharp.unsqueeze(-1))
 
 
 def _fine_structure(log_mel_values: Tensor) -> Tensor:
