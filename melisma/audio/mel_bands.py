@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melisma.audio.mel import MelContract, filterbank, hz_to_mel, mel_to_hz
+from melisma.audio.mel import MelContract, hz_to_mel, mel_filterbank, mel_to_hz
 from melisma.kernels import projection as kernel
 
 
@@ -62,9 +62,9 @@ def _flat_mel(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Ten
     energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length
     # E|X| of a complex Gaussian of that power is sqrt(pi / 4 * power); E|X|^2 is the power.
     level = (0.7853981633974483 * energy) ** 0.5 if mel.power == 1.0 else energy ** (mel.power / 2)
-    with torch.inference_mode(False), torch.no_grad():
-        like = torch.zeros(0, device=device, dtype=dtype)
-        return (filterbank(mel, like).sum(dim=1) * level).clamp(min=1e-12).log()
+    heard = mel_filterbank(mel).sum(axis=1, dtype=np.float64) * level
+    with torch.inference_mode(False):
+        return torch.tensor(np.log(np.maximum(heard, 1e-12)), device=device, dtype=dtype)
 
 
 def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:

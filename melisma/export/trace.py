@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from melisma.errors import MelismaError
 from melisma.export.graph import ExportGraph, GraphOptions
+from melisma.kernels.choice import plain
 
 OPSETS = range(18, 24)  # the exporter writes 18; what it can raise it to
 DEFAULT_OPSET = 18
@@ -76,7 +77,8 @@ def convert(
     from melisma.export.translations import translations
 
     with torch.no_grad(), _quietly():
-        module(*example)  # fills the caches of constants, which must not be filled while tracing
+        with plain():  # as it is traced
+            module(*example)  # fills the caches of constants, which must not be filled while tracing
         try:
             exported = torch.export.export(module, example, dynamic_shapes=(dynamic_shapes,), strict=False)
             _in_real_numbers(exported.graph_module)

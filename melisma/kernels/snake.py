@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from melisma.kernels import choice, workers
+from melisma.kernels import LANES, choice, workers
 
 _LEAST_VALUES = 1 << 17  # of a clip that is worth a second worker
 
@@ -98,7 +98,7 @@ def channels_last(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
     ``settings`` are ``alpha / pi`` and the height, ``(1, 2, channels)``. On the calling thread alone.
     """
     out = torch.empty_like(x)
-    _numba().forward(_flat(x), x.shape[0], x.shape[1], settings.numpy(), _phases(taps), _flat(out))
+    _for(x.shape[1]).forward(_flat(x), x.shape[0], x.shape[1], settings.numpy(), _phases(taps), _flat(out))
     return out
 
 
@@ -106,7 +106,7 @@ def up(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
     """A chunk of :func:`channels_last` upsampled and activated, ``(time, channels) -> (2 * (time - 6), channels)``."""
     time, channels = x.shape
     out = x.new_empty(2 * (time - 6), channels)
-    _numba().up(_flat(x), channels, settings[0].numpy(), _phases(taps), _flat(out))
+    _for(channels).up(_flat(x), channels, settings[0].numpy(), _phases(taps), _flat(out))
     return out
 
 
@@ -114,7 +114,7 @@ def down(x: Tensor, taps: Tensor) -> Tensor:
     """And back to its rate: ``(2 * time + 10, channels) -> (time, channels)``."""
     rows, channels = x.shape
     out = x.new_empty((rows - 10) // 2, channels)
-    _numba().down(_flat(x), channels, _phases(taps), _flat(out))
+    _for(channels).down(_flat(x), channels, _phases(taps), _flat(out))
     return out
 
 
@@ -134,6 +134,18 @@ def _numba() -> ModuleType:
     from melisma.kernels import snake_numba
 
     return snake_numba
+
+
+def _for(channels: int) -> ModuleType:
+    """The kernels for so many of them, side by side."""
+    return _numba() if channels % LANES else _lanes()
+
+
+@lru_cache(maxsize=1)
+def _lanes() -> ModuleType:
+    from melisma.kernels import snake_lanes_numba
+
+    return snake_lanes_numba
 
 
 def _phases(taps: Tensor) -> Any:

@@ -35,7 +35,8 @@ def test_equals_the_plain_code(kind: type[Snake], log_scale: bool, time: int) ->
     torch.testing.assert_close(activation(x), expected, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize(("time", "channels"), [(1, 16), (300, 16), (700, 5)])
+@pytest.mark.parametrize("channels", [5, 16, 48])  # lanes hold whole sixteens
+@pytest.mark.parametrize("time", [1, 2, 3, 7, 126, 128, 129, 131, 257, 700])  # blocks are of 128
 def test_channels_last_equals_channels_first(time: int, channels: int) -> None:
     activation = made(SnakeBeta, channels, True).requires_grad_(False)
     alpha, height = activation.act.terms()
@@ -43,6 +44,30 @@ def test_channels_last_equals_channels_first(time: int, channels: int) -> None:
     settings = torch.stack([alpha / torch.pi, height]).unsqueeze(0)
     last = snake.channels_last(x[0].t().contiguous(), settings, activation.taps)
     torch.testing.assert_close(last.t(), activation(x)[0], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [5, 16, 48])
+def test_steps_are_bit_by_bit_what_they_are_in_the_whole(channels: int) -> None:
+    """What a stream is joined from; a snake would amplify the last digit."""
+    activation = made(SnakeBeta, channels, True).requires_grad_(False)
+    alpha, height = activation.act.terms()
+    settings, x = torch.stack([alpha / torch.pi, height]).unsqueeze(0), clip(300, channels)
+    whole = snake.channels_last(x, settings, activation.taps)
+    for first, stop in ((0, 40), (11, 200), (150, 300)):
+        # Six samples are lost by going up, five upsampled ones on either side by coming down.
+        high = snake.up(x[first:stop].contiguous(), settings, activation.taps)
+        low = snake.down(high[1:-1].contiguous(), activation.taps)
+        assert torch.equal(low, whole[first + 6 : stop - 6])
+
+
+@pytest.mark.parametrize("channels", [5, 32])
+def test_large_values_stay_bounded_with_channels_last(channels: int) -> None:
+    activation = made(SnakeBeta, channels, True).requires_grad_(False)
+    alpha, height = activation.act.terms()
+    x = 1e9 * clip(50, channels)
+    out = snake.channels_last(x, torch.stack([alpha / torch.pi, height]).unsqueeze(0), activation.taps)
+    assert torch.isfinite(out).all()
+    assert out.abs().max() < 2 * x.abs().max()
 
 
 @pytest.mark.parametrize("kind", [Snake, SnakeBeta])
