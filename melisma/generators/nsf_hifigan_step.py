@@ -11,6 +11,7 @@ from torch import Tensor
 
 from melisma.kernels import choice, rounding, workers
 from melisma.layers import rows
+from melisma.layers.residual_rows import side_by_side
 from melisma.layers.streaming import Memory, State
 from melisma.source import GlidingSource, Randomness
 
@@ -104,18 +105,25 @@ def _stage(
         share = memory.through("share", convolution, excitation, *padding)
         x, share = memory.together("excited", x, share)
         x = x + share
-    blocks = len(config.resblock_kernel_sizes)
-    parts = [x] * blocks
+    together = memory.together("blocks", *_blocks(generator, x, stage, memory.at("blocks"), by_rows))
+    return sum(together[1:], together[0]) / len(together)
 
-    def block(index: int) -> None:
-        parts[index] = memory.at("blocks").through(index, generator.resblocks[stage * blocks + index], x)
 
-    longest_first = sorted(range(blocks), key=lambda index: -config.resblock_kernel_sizes[index])
-    if by_rows:
-        x = rows.as_rows(x)
-        workers.run([partial(block, index) for index in longest_first])
-    else:
-        for index in longest_first:
-            block(index)
-    together = memory.together("blocks", *parts)
-    return sum(together[1:], together[0]) / blocks
+def _blocks(generator: "NsfHifigan", x: Tensor, stage: int, memory: Memory, by_rows: bool) -> list[Tensor]:
+    """The residual blocks of a stage, side by side where the signal is in rows."""
+    sizes = generator.config.resblock_kernel_sizes
+    count = len(sizes)
+    blocks = [generator.resblocks[stage * count + index] for index in range(count)]
+    parts = [x] * count
+    if not by_rows:
+        return [memory.through(index, block, x) for index, block in enumerate(blocks)]
+    x = rows.as_rows(x)
+    at_once = side_by_side(blocks, x, [memory.at(index) for index in range(count)])
+    if at_once is not None:
+        return at_once
+
+    def step(index: int) -> None:
+        parts[index] = memory.through(index, blocks[index], x)
+
+    workers.run([partial(step, index) for index in sorted(range(count), key=lambda index: -sizes[index])])
+    return parts

@@ -12,7 +12,7 @@ from melisma.audio.mel import OPENVPI_44K
 from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
-from melisma.kernels import amx, choice, gang, ready, winograd
+from melisma.kernels import amx, choice, gang, ready, residual, winograd
 
 _FRAMES = 40
 
@@ -34,11 +34,21 @@ def compile_all() -> None:
         warp = Warp(curve, curve, centres, np.zeros(len(centres)), 1, 1024)
         warp.read(lambda index, samples=recording: samples[:, index + MARGIN])  # type: ignore[misc]
     gang.run([lambda: None, lambda: None])
+    weight, bias, x = torch.zeros(32, 32, 3), torch.zeros(32), torch.zeros(_FRAMES, 32)
+    packed: list[residual.KernelConvolution] = [residual.pack_taps(weight, bias)]
     if choice.filtering().fast:
-        winograd.pack(torch.zeros(32, 32, 3), torch.zeros(32))(torch.zeros(_FRAMES, 32))
+        filtered = winograd.pack(weight, bias)
+        packed.append(filtered)
+        filtered(x)
     if choice.tiles().fast:
-        convolution, x = amx.pack(torch.zeros(32, 32, 3), torch.zeros(32)), torch.zeros(_FRAMES, 32)
-        amx.in_turn([convolution] * 2, (0.1, 0.1), convolution(x), x, False, (False, False))
+        tiles = amx.pack(weight, bias)
+        packed.append(tiles)
+        amx.in_turn([tiles] * 2, (0.1, 0.1), tiles(x), x, False, (False, False))
+    for convolution in packed:
+        past = [residual.Past(None, None, None)] * residual.STEPS
+        chunk = residual.next_chunk(x, 0.1, [convolution] * 2 * residual.STEPS, past, False)
+        assert chunk is not None  # there are more samples than the convolutions lose
+        chunk.run()
     ready.declare()
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from melisma.layers.activations import REACH
 from melisma.layers.convolution import Convolution
+from melisma.layers.residual_rows import next_step
 from melisma.layers.streaming import Memory
 from melisma.layers.weight_norm import normed
 
@@ -66,6 +67,10 @@ class ResidualBlock1(nn.Module):
 
     def step(self, x: Tensor, memory: Memory) -> Tensor:
         """The next chunk, see :mod:`melisma.layers.streaming`."""
+        at_once = next_step(self, x, memory)
+        if at_once is not None:
+            at_once.chunk.run()
+            return at_once.finish()
         for step, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
             part = memory.at(step)
             inner = part.through("activation1", self.activations[2 * step], x)

@@ -16,7 +16,7 @@ from melisma.kernels import LANES, amx, choice, ready, rounding, winograd
 from melisma.kernels.convolution import pack, polyphase
 from melisma.layers.weights import made_of, weights_of
 
-_LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
+LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
 _FEWEST_CHANNELS = 16
 _FEWEST_FILTERED = 32  # of channels; with fewer, little is gained for what is rounded more
 
@@ -54,7 +54,7 @@ def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
     form: _Form = "onednn"
     if _in_tiles(convolution):
         form = "tiles"
-    elif x.shape[2] - lost >= _LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering()):
+    elif x.shape[2] - lost >= LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering()):
         form = "filtered"
     made = _form(convolution, form)(x[0].t())
     return made.t().unsqueeze(0)

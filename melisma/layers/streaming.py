@@ -74,6 +74,13 @@ class Memory:
         else:
             self._state[self._prefix + name] = values.clone()  # a view would keep its whole chunk alive
 
+    def take(self, name: str, values: Tensor | None) -> None:
+        """:meth:`keep` values that nobody else holds, without copying them."""
+        if values is None or values.numel() == 0:
+            self._state.pop(self._prefix + name, None)
+        else:
+            self._state[self._prefix + name] = values
+
     def count(self, name: str, more: int = 0) -> int:
         """The number kept under ``name``, 0 at first; it grows by ``more`` afterwards."""
         kept = self.recall(name)

@@ -1,0 +1,26 @@
+"""The kernel of :mod:`melisma.kernels.residual_numba` with convolutions in the tiles of AMX, in bfloat16."""
+
+import numpy as np
+
+from melisma.kernels.amx_numba import convolve
+from melisma.kernels.lanes_numba import compiled
+from melisma.kernels.residual_numba import bases, heard
+
+_ONE = np.float32(1.0)
+
+
+@compiled
+def in_tiles(x, slope, steps, channels, configuration):  # type: ignore[no-untyped-def]
+    """Three steps; a convolution is the layer of a :class:`melisma.kernels.amx.AmxConvolution`."""
+    cut = (True, True)
+    for number in range(3):
+        step = steps[number]
+        first, second = step[0], step[1]
+        joined = heard(x, slope, first)
+        between = np.empty(first[4], np.float32)
+        convolve(joined, between, between, False, _ONE, first[0], cut, channels, configuration)
+        joined = heard(between, slope, second)
+        out = bases(x, step)
+        convolve(joined, out, out, True, _ONE, second[0], cut, channels, configuration)
+        x = out
+    return x

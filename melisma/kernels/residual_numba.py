@@ -1,0 +1,95 @@
+"""The next chunk through a residual block of leaky ReLUs; see :mod:`melisma.kernels.residual`.
+
+Signals are flat, channel by channel. A step is ``(first, second, waiting, kept)``: two layers, what of the block's
+input still waits for the second one, and room for what will. A layer is ``(convolution, tail, zeros, kept, outputs)``:
+what the kernel needs of it, the samples it has heard before, how many numbers of zeros come before those and behind the
+last one, room for the next tail, and how many numbers come out.
+"""
+
+import numpy as np
+
+from melisma.kernels.lanes_numba import compiled, inner
+from melisma.kernels.matrix_numba import WIDE, product
+from melisma.kernels.winograd_numba import convolve
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+
+
+@inner
+def heard(x, slope, layer):  # type: ignore[no-untyped-def]
+    """What a convolution without padding is to hear: what is new after a leaky ReLU, behind what was; keeps the end."""
+    _convolution, tail, zeros, kept, _outputs = layer
+    before, behind = zeros
+    start = before + tail.size
+    joined = np.empty(start + x.size + behind, np.float32)
+    joined[:before] = _ZERO
+    joined[before:start] = tail
+    new = joined[start:]
+    for i in range(x.size):
+        new[i] = x[i] if x[i] > _ZERO else x[i] * slope
+    joined[start + x.size :] = _ZERO
+    kept[:] = joined[joined.size - kept.size :]
+    return joined
+
+
+@inner
+def bases(x, step):  # type: ignore[no-untyped-def]
+    """What is added to the second layer's outputs, in the place where they will be; keeps what waits on."""
+    _first, second, waiting, kept = step
+    out = np.empty(second[4], np.float32)
+    early = min(waiting.size, out.size)
+    out[:early] = waiting[:early]
+    out[early:] = x[: out.size - early]
+    left = waiting.size - early
+    kept[:left] = waiting[early:]
+    kept[left:] = x[out.size - early :]
+    return out
+
+
+@inner
+def _sum_taps(joined, convolution, begin, out):  # type: ignore[no-untyped-def]
+    """A convolution tap by tap; ``begin`` is ``(array, numbers between rows)`` to which the taps are added."""
+    weights, channels, taps, dilation = convolution
+    rows, panels, target = out.size // channels, channels // WIDE, (out, 0, channels)
+    for tap in range(taps):
+        source, chosen = (joined, tap * dilation * channels, channels), (weights, channels, tap * panels)
+        product(source, rows, chosen, (begin[0], 0, begin[1]) if tap == 0 else target, target, panels)
+
+
+@compiled
+def summed(x, slope, steps):  # type: ignore[no-untyped-def]
+    """Three steps tap by tap, for few samples; a convolution is ``(bias, (weights, channels, taps, dilation))``."""
+    for number in range(3):
+        step = steps[number]
+        first, second = step[0], step[1]
+        joined = heard(x, slope, first)
+        between = np.empty(first[4], np.float32)
+        bias, convolution = first[0]
+        _sum_taps(joined, convolution, (bias, 0), between)
+        joined = heard(between, slope, second)
+        out = bases(x, step)
+        bias, convolution = second[0]
+        for row in range(0, out.size, bias.size):
+            for i in range(bias.size):
+                out[row + i] += bias[i]
+        _sum_taps(joined, convolution, (out, bias.size), out)
+        x = out
+    return x
+
+
+@compiled
+def filtered(x, slope, steps):  # type: ignore[no-untyped-def]
+    """Three steps by minimal filtering; a convolution is ``(weights, bias, channels, shape)``."""
+    for number in range(3):
+        step = steps[number]
+        first, second = step[0], step[1]
+        joined = heard(x, slope, first)
+        between = np.empty(first[4], np.float32)
+        weights, bias, channels, shape = first[0]
+        convolve(joined, between, between, False, _ONE, weights, bias, channels, shape)
+        joined = heard(between, slope, second)
+        out = bases(x, step)
+        weights, bias, channels, shape = second[0]
+        convolve(joined, out, out, True, _ONE, weights, bias, channels, shape)
+        x = out
+    return x
