@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from melisma.kernels import choice, ready, rounding, workers
 from melisma.kernels.amx import AmxConvolution
@@ -30,12 +30,16 @@ def _listening():
         yield
 
 
-def made(channels: int = 32, kernel: int = 7) -> ResidualBlock1:
+def made(channels: int = 32, kernel: int = 7, snaky: bool = False) -> ResidualBlock1:
     torch.manual_seed(kernel)
+
+    def activation(count: int) -> nn.Module:
+        return AntiAliased(SnakeBeta(count)) if snaky else Leaky()
+
     with torch.inference_mode(False):
-        block = fold(ResidualBlock1(channels, kernel, (1, 3, 5), lambda _: Leaky())).eval().requires_grad_(False)
-        for weight in block.parameters():
-            weight.mul_(10.0 if weight.ndim == 3 else 1.0)  # the weights of training fade away
+        block = fold(ResidualBlock1(channels, kernel, (1, 3, 5), activation)).eval().requires_grad_(False)
+        for layer in (*block.convs1, *block.convs2):
+            layer.weight.mul_(10.0)  # those of training fade away
     return block
 
 
@@ -62,10 +66,11 @@ def streamed(
 @pytest.mark.parametrize("form", ["taps", "filtered", TILES])
 @pytest.mark.parametrize("kernel", [3, 11])
 @pytest.mark.parametrize("channels", [32, 64])
+@pytest.mark.parametrize("snaky", [False, True], ids=["leaky", "snakes"])
 def test_a_block_in_one_kernel_is_the_block_layer_by_layer(
-    form: Literal["taps", "filtered", "tiles"], kernel: int, channels: int
+    form: Literal["taps", "filtered", "tiles"], kernel: int, channels: int, snaky: bool
 ) -> None:
-    block = made(channels, kernel)
+    block = made(channels, kernel, snaky)
     many = 100 if form == "taps" else 200
     sizes = [many, many, many // 2 if form == "taps" else many, many]
     x = signal(sum(sizes), channels)
@@ -95,12 +100,24 @@ def test_a_block_in_one_kernel_is_the_block_layer_by_layer(
 
 @pytest.mark.parametrize("sizes", [[300], [1, 299], [20, 0, 130, 149, 1], [200, 100, 0], [131, 5, 5, 159]])
 @pytest.mark.parametrize("plain", [(), (0,), (1, 3)])
-def test_any_chunks_by_anyone_give_the_whole(sizes: list[int], plain: tuple[int, ...]) -> None:
-    block, x = made(), signal(300)
+@pytest.mark.parametrize("snaky", [False, True], ids=["leaky", "snakes"])
+def test_any_chunks_by_anyone_give_the_whole(sizes: list[int], plain: tuple[int, ...], snaky: bool) -> None:
+    block, x = made(snaky=snaky), signal(300)
     with choice.plain():
         expected = block(x.contiguous())
     found, _ = streamed(block, x, sizes, plain)
     assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("snaky", [False, True], ids=["leaky", "snakes"])
+def test_sixteen_channels_are_filtered_where_there_are_many_samples(snaky: bool) -> None:
+    block, x = made(16, 7, snaky), signal(400, 16)
+    assert residual_rows.next_step(block, x, Memory(None)) is not None
+    assert residual_rows.next_step(block, x[..., :100], Memory(None)) is None, "panels have thirty-two columns"
+    found, _ = streamed(block, x, [200, 50, 150])
+    with choice.plain():
+        expected = block(x.contiguous())
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -123,11 +140,12 @@ def test_blocks_side_by_side_are_one_after_the_other(threads: int) -> None:
 def test_what_does_not_fit_goes_layer_by_layer() -> None:
     x, memory = signal(300), Memory(None)
     with torch.inference_mode(False):
-        snaky = fold(ResidualBlock1(32, 3, (1, 3, 5), lambda n: AntiAliased(SnakeBeta(n)))).eval().requires_grad_(False)
+        odd = fold(ResidualBlock1(40, 3, (1, 3, 5), lambda _: Leaky())).eval().requires_grad_(False)
         pair = fold(ResidualBlock1(32, 3, (1, 3), lambda _: Leaky())).eval().requires_grad_(False)
         learning = ResidualBlock1(32, 3, (1, 3, 5), lambda _: Leaky())
-    for block in (snaky, pair, learning):
+    for block in (pair, learning):
         assert residual_rows.next_step(block, x, memory) is None
+    assert residual_rows.next_step(odd, signal(300, 40), memory) is None
     assert residual_rows.next_step(made(), x.contiguous(), memory) is None
     assert residual_rows.next_step(made(), signal(10), memory) is None, "too short for the last layer"
     with choice.plain():

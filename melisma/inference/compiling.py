@@ -3,6 +3,7 @@
 ``python -m melisma.inference.compiling`` does so at any time, at an installation for instance.
 """
 
+import itertools
 import os
 
 import numpy as np
@@ -13,6 +14,7 @@ from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.kernels import amx, choice, gang, ready, residual, winograd
+from melisma.layers.activations import lowpass_taps
 
 _FRAMES = 40
 
@@ -44,10 +46,12 @@ def compile_all() -> None:
         tiles = amx.pack(weight, bias)
         packed.append(tiles)
         amx.in_turn([tiles] * 2, (0.1, 0.1), tiles(x), x, False, (False, False))
-    for convolution in packed:
-        past = [residual.Past(None, None, None)] * residual.STEPS
-        chunk = residual.next_chunk(x, 0.1, [convolution] * 2 * residual.STEPS, past, False)
-        assert chunk is not None  # there are more samples than the convolutions lose
+    snakes = residual.Snakes([torch.ones(2, 32)] * 2 * residual.STEPS, lowpass_taps())
+    remembered: list[tuple[float | residual.Snakes, int]] = [(0.1, 3), (snakes, 7)]
+    for convolution, (activation, count) in itertools.product(packed, remembered):
+        nothing: list[residual.Past] = [[None] * count] * residual.STEPS
+        chunk = residual.next_chunk(x, activation, [convolution] * 2 * residual.STEPS, nothing, True)
+        assert chunk is not None  # nothing waits for what comes later
         chunk.run()
     ready.declare()
 

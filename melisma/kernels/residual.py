@@ -1,4 +1,4 @@
-"""The next chunk of a stream through a residual block of leaky ReLUs, in one call.
+"""The next chunk of a stream through a residual block, in one call.
 
 Layer by layer a chunk of four frames passes ninety convolutions with a dozen operations of torch beside each, which
 take as long as the convolutions and, on several threads, wait for each other.
@@ -6,18 +6,19 @@ take as long as the convolutions and, on several threads, wait for each other.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from types import ModuleType
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from melisma.kernels import amx
+from melisma.kernels.snake import phases_of
 from melisma.kernels.winograd import Winograd
 
 STEPS = 3  # residual steps of a block, of two convolutions each
+_SIDE, _HALF = 3, 6  # samples beside one on which an upsampled pair depends; half the taps of coming down
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,23 @@ def pack_taps(weight: Tensor, bias: Tensor, dilation: int = 1) -> Taps:
 KernelConvolution = Winograd | amx.AmxConvolution | Taps
 
 
-class Past(NamedTuple):
-    """What a residual step remembers, each ``(time, channels)``, None at the beginning or where it is nothing.
+@dataclass(frozen=True, eq=False)
+class Snakes:
+    """The anti-aliased snakes of a block.
 
     Attributes:
-        first: samples that the first convolution has heard and will hear again, after their activation.
-        second: likewise.
-        waiting: of the step's input, until the second convolution has come as far.
+        settings: frequency over pi and height of every channel for each activation in turn, ``(2, channels)``.
+        taps: of the low-pass, ``(12,)``.
     """
 
-    first: Tensor | None
-    second: Tensor | None
-    waiting: Tensor | None
+    settings: list[Tensor]
+    taps: Tensor
+
+
+# What a step remembers, each ``(time, channels)``, None at the beginning or where it is nothing. For each of its two
+# convolutions: what its snake, where it has one, needs to go up and to come down, and what the convolution has heard;
+# and of the step's input what waits until the second convolution has come as far.
+Past = list[Tensor | None]
 
 
 class Chunk:
@@ -102,13 +108,13 @@ class Chunk:
 
 
 def next_chunk(
-    x: Tensor, slope: float, convolutions: Sequence[KernelConvolution], past: Sequence[Past], last: bool
+    x: Tensor, activation: float | Snakes, convolutions: Sequence[KernelConvolution], past: Sequence[Past], last: bool
 ) -> Chunk | None:
     """The next chunk of a block's input; None where some layer cannot say anything yet.
 
     Args:
-        x: ``(time, channels)`` float32, contiguous.
-        slope: of the leaky ReLUs.
+        x: ``(time, channels)`` float32, contiguous; sixteens of channels.
+        activation: slope of the leaky ReLUs, or snakes.
         convolutions: both of each of :data:`STEPS` steps, all of one kind, as wide as ``x``.
         past: of each step.
         last: whether the signal ends with this chunk.
@@ -116,60 +122,102 @@ def next_chunk(
     rows, channels = x.shape
     steps, rooms, work = [], [], 0
     for number, before in enumerate(past):
-        first, second = convolutions[2 * number : 2 * number + 2]
-        between, one = _layer(first, before.first, rows, last)
-        made, other = _layer(second, before.second, between, last)
-        if between == 0 or made == 0:
-            return None
-        waits = (0 if before.waiting is None else before.waiting.shape[0]) + rows - made
-        room = Past(one[3], other[3], x.new_empty(waits, channels))
-        steps.append((_for_kernel(one), _for_kernel(other), _flat(before.waiting), _flat(room.waiting)))
-        rooms.append(room)
-        rows, work = made, work + (first.kernel * between + second.kernel * made) * channels**2
-    given = _flat(x), np.float32(slope), tuple(steps)
-    if isinstance(convolutions[0], amx.AmxConvolution):
-        return Chunk(partial(_tiles().in_tiles, *given, channels, amx.configuration()), channels, work, rooms)
-    kernel = _filters().summed if isinstance(convolutions[0], Taps) else _filters().filtered
-    return Chunk(partial(kernel, *given), channels, work, rooms)
-
-
-def _layer(convolution: KernelConvolution, tail: Tensor | None, rows: int, last: bool) -> tuple[int, tuple[Any, ...]]:
-    """How many samples come out; with the convolution, its tail, zeros on either side and room for the next tail."""
-    channels, reach = convolution.channels[0], convolution.reach
-    zeros = (reach if tail is None else 0, reach if last else 0)
-    heard = sum(zeros) + rows + (0 if tail is None else tail.shape[0])
-    made = max(0, heard - 2 * reach)
-    kept = torch.empty(heard - made, channels)
-    return made, (convolution, tail, zeros, kept, made)
-
-
-def _for_kernel(layer: tuple[Any, ...]) -> tuple[Any, ...]:
-    convolution, tail, (before, behind), kept, made = layer
-    inputs, outputs = convolution.channels
-    given: Any
-    if isinstance(convolution, amx.AmxConvolution):
-        given = convolution.layer
-    elif isinstance(convolution, Taps):
-        given = convolution.bias, (convolution.weights, inputs, convolution.kernel, convolution.dilation)
+        plan, first_rows = _Plan(channels, last), rows
+        half = len(before) // 2  # of what is remembered, for either convolution
+        for which in range(2):
+            place, remembered = 2 * number + which, before[which * half : (which + 1) * half]
+            if isinstance(activation, Snakes):
+                rows = plan.snake(activation.settings[place], remembered, rows)
+            rows = plan.convolve(convolutions[place], remembered[-1], rows)
+            if rows == 0:
+                return None
+            work += convolutions[place].kernel * rows * channels**2
+        steps.append(plan.step(before[-1], first_rows, rows))
+        rooms.append(plan.rooms)
+    given = tuple(steps)
+    if isinstance(activation, Snakes):
+        kernel = partial(_kernel(convolutions[0], "snakes"), _flat(x), phases_of(activation.taps), channels, given)
     else:
-        shape = (convolution.kind, convolution.groups, 0, convolution.dilation)
-        given = (convolution.weights, convolution.bias, (inputs, outputs), shape)
-    return given, _flat(tail), (before * inputs, behind * inputs), _flat(kept), made * outputs
+        kernel = partial(_kernel(convolutions[0], ""), _flat(x), np.float32(activation), given)
+    if isinstance(convolutions[0], amx.AmxConvolution):
+        more = () if isinstance(activation, Snakes) else (channels,)
+        kernel = partial(kernel, *more, amx.configuration())
+    return Chunk(kernel, channels, work, rooms)
+
+
+class _Plan:
+    """What a kernel is told of a step, and room for what the step will remember."""
+
+    def __init__(self, channels: int, last: bool) -> None:
+        self._channels, self._last = channels, last
+        self.rooms: Past = []
+        self._layers: list[tuple[Any, ...]] = []
+        self._snakes: list[tuple[Any, ...]] = []
+
+    def snake(self, settings: Tensor, remembered: Past, rows: int) -> int:
+        """An activation of so many samples; how many come out."""
+        up, down = remembered[0], remembered[1]
+        rising, raised = self._sampling(up, (_SIDE, _SIDE), rows, lambda heard: heard - 2 * _SIDE)
+        falling, lowered = self._sampling(
+            down, (_HALF - 1, _HALF), 2 * raised, lambda heard: (heard - 2 * _HALF) // 2 + 1
+        )
+        twice = (*rising[:3], 2 * raised * self._channels)
+        self._snakes.append((settings.numpy(), twice, falling))
+        return lowered
+
+    def _sampling(
+        self, tail: Tensor | None, sides: tuple[int, int], rows: int, outputs: Callable[[int], int]
+    ) -> tuple[tuple[Any, ...], int]:
+        edges = (sides[0] if tail is None else 0, sides[1] if self._last else 0)
+        heard = sum(edges) + rows + (0 if tail is None else tail.shape[0])
+        made = max(0, outputs(heard)) if rows else 0
+        stride = 1 if sides[0] == sides[1] else 2
+        kept = torch.empty(heard - made * stride, self._channels)
+        self.rooms.append(kept)
+        return (_flat(tail), edges, _flat(kept), made * self._channels), made
+
+    def convolve(self, convolution: KernelConvolution, tail: Tensor | None, rows: int) -> int:
+        """A convolution of so many samples; how many come out."""
+        reach, channels = convolution.reach, self._channels
+        before, behind = reach if tail is None else 0, reach if self._last else 0
+        heard = before + behind + rows + (0 if tail is None else tail.shape[0])
+        made = max(0, heard - 2 * reach) if rows else 0
+        kept = torch.empty(heard - made, channels)
+        self.rooms.append(kept)
+        zeros = (before * channels, behind * channels)
+        self._layers.append((_for_kernel(convolution), _flat(tail), zeros, _flat(kept), made * channels))
+        return made
+
+    def step(self, waiting: Tensor | None, rows: int, made: int) -> tuple[Any, ...]:
+        """The whole step, from so many samples to ``made``."""
+        left = (0 if waiting is None else waiting.shape[0]) + rows - made
+        self.rooms.append(torch.empty(left, self._channels))
+        step = (*self._layers, _flat(waiting), _flat(self.rooms[-1]))
+        return (step, tuple(self._snakes)) if self._snakes else step
+
+
+def _for_kernel(convolution: KernelConvolution) -> tuple[Any, ...]:
+    if isinstance(convolution, amx.AmxConvolution):
+        return convolution.layer
+    if isinstance(convolution, Taps):
+        return convolution.weights, convolution.bias, convolution.kernel, convolution.dilation
+    shape = (convolution.kind, convolution.groups, 0, convolution.dilation)
+    return convolution.weights, convolution.bias, convolution.channels, shape
 
 
 def _flat(values: Tensor | None) -> np.ndarray:
     return np.zeros(0, np.float32) if values is None else values.contiguous().numpy().reshape(-1)
 
 
-@lru_cache(maxsize=1)
-def _filters() -> ModuleType:
-    from melisma.kernels import residual_numba
+def _kernel(convolution: KernelConvolution, activation: Literal["", "snakes"]) -> Callable[..., np.ndarray]:
+    found: Callable[..., np.ndarray]
+    if isinstance(convolution, amx.AmxConvolution):
+        from melisma.kernels import residual_amx_numba as in_tiles
 
-    return residual_numba
+        found = in_tiles.snakes_in_tiles if activation else in_tiles.in_tiles
+        return found
+    from melisma.kernels import residual_numba, residual_snake_numba
 
-
-@lru_cache(maxsize=1)
-def _tiles() -> ModuleType:
-    from melisma.kernels import residual_amx_numba
-
-    return residual_amx_numba
+    module = residual_snake_numba if activation else residual_numba
+    found = module.summed if isinstance(convolution, Taps) else module.filtered
+    return found

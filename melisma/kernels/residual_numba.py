@@ -47,32 +47,31 @@ def bases(x, step):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _sum_taps(joined, convolution, begin, out):  # type: ignore[no-untyped-def]
-    """A convolution tap by tap; ``begin`` is ``(array, numbers between rows)`` to which the taps are added."""
-    weights, channels, taps, dilation = convolution
+def sum_taps(joined, convolution, out):  # type: ignore[no-untyped-def]
+    """Add a convolution, tap by tap, to what stands in ``out``; it is ``(weights, bias, taps, dilation)``."""
+    weights, bias, taps, dilation = convolution
+    channels = bias.size
     rows, panels, target = out.size // channels, channels // WIDE, (out, 0, channels)
+    for row in range(rows):
+        for i in range(channels):
+            out[row * channels + i] += bias[i]
     for tap in range(taps):
         source, chosen = (joined, tap * dilation * channels, channels), (weights, channels, tap * panels)
-        product(source, rows, chosen, (begin[0], 0, begin[1]) if tap == 0 else target, target, panels)
+        product(source, rows, chosen, target, target, panels)
 
 
 @compiled
 def summed(x, slope, steps):  # type: ignore[no-untyped-def]
-    """Three steps tap by tap, for few samples; a convolution is ``(bias, (weights, channels, taps, dilation))``."""
+    """Three steps tap by tap, for few samples; a convolution is that of :func:`sum_taps`."""
     for number in range(3):
         step = steps[number]
         first, second = step[0], step[1]
         joined = heard(x, slope, first)
-        between = np.empty(first[4], np.float32)
-        bias, convolution = first[0]
-        _sum_taps(joined, convolution, (bias, 0), between)
+        between = np.zeros(first[4], np.float32)
+        sum_taps(joined, first[0], between)
         joined = heard(between, slope, second)
         out = bases(x, step)
-        bias, convolution = second[0]
-        for row in range(0, out.size, bias.size):
-            for i in range(bias.size):
-                out[row + i] += bias[i]
-        _sum_taps(joined, convolution, (out, bias.size), out)
+        sum_taps(joined, second[0], out)
         x = out
     return x
 

@@ -63,7 +63,7 @@ class _Snake(torch.autograd.Function):
             # Rows are cut between channels, so that row and setting keep step.
             for item in range(batch):
                 _numba().forward(
-                    _flat(x[item, first:stop]), time, 1, settings[first:stop].numpy(), _phases(taps),
+                    _flat(x[item, first:stop]), time, 1, settings[first:stop].numpy(), phases_of(taps),
                     _flat(out[item, first:stop]),
                 )  # fmt: skip
 
@@ -84,7 +84,7 @@ class _Snake(torch.autograd.Function):
             for item in range(batch):
                 _numba().backward(
                     _flat(x[item, first:stop]), _flat(grad[item, first:stop]), time, settings[first:stop].numpy(),
-                    _phases(taps), _flat(grad_x[item, first:stop]), sums[item, first:stop].numpy(),
+                    phases_of(taps), _flat(grad_x[item, first:stop]), sums[item, first:stop].numpy(),
                 )  # fmt: skip
 
         _over_channels(part, channels, x.numel())
@@ -98,7 +98,7 @@ def channels_last(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
     ``settings`` are ``alpha / pi`` and the height, ``(1, 2, channels)``. On the calling thread alone.
     """
     out = torch.empty_like(x)
-    _for(x.shape[1]).forward(_flat(x), x.shape[0], x.shape[1], settings.numpy(), _phases(taps), _flat(out))
+    _for(x.shape[1]).forward(_flat(x), x.shape[0], x.shape[1], settings.numpy(), phases_of(taps), _flat(out))
     return out
 
 
@@ -106,7 +106,7 @@ def up(x: Tensor, settings: Tensor, taps: Tensor) -> Tensor:
     """A chunk of :func:`channels_last` upsampled and activated, ``(time, channels) -> (2 * (time - 6), channels)``."""
     time, channels = x.shape
     out = x.new_empty(2 * (time - 6), channels)
-    _for(channels).up(_flat(x), channels, settings[0].numpy(), _phases(taps), _flat(out))
+    _for(channels).up(_flat(x), channels, settings[0].numpy(), phases_of(taps), _flat(out))
     return out
 
 
@@ -114,7 +114,7 @@ def down(x: Tensor, taps: Tensor) -> Tensor:
     """And back to its rate: ``(2 * time + 10, channels) -> (time, channels)``."""
     rows, channels = x.shape
     out = x.new_empty((rows - 10) // 2, channels)
-    _for(channels).down(_flat(x), channels, _phases(taps), _flat(out))
+    _for(channels).down(_flat(x), channels, phases_of(taps), _flat(out))
     return out
 
 
@@ -148,12 +148,13 @@ def _lanes() -> ModuleType:
     return snake_lanes_numba
 
 
-def _phases(taps: Tensor) -> Any:
-    return _phases_of(tuple(taps.detach().tolist()))
+def phases_of(taps: Tensor) -> Any:
+    """The taps as the kernels read them."""
+    return _made_phases(tuple(taps.detach().tolist()))
 
 
 @lru_cache(maxsize=4)
-def _phases_of(taps: tuple[float, ...]) -> Any:
+def _made_phases(taps: tuple[float, ...]) -> Any:
     import numpy as np
 
     return _numba().phases(np.array(taps, dtype=np.float32))

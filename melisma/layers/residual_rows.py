@@ -1,14 +1,17 @@
 """Steps of residual blocks of signals in rows (:mod:`melisma.layers.rows`), a whole block in one kernel."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from melisma.kernels import amx, choice, ready, rounding, winograd, workers
-from melisma.kernels.residual import STEPS, Chunk, KernelConvolution, Past, next_chunk, pack_taps, taps_fit
+from melisma.kernels.residual import STEPS, Chunk, KernelConvolution, Snakes, next_chunk, pack_taps, taps_fit
+from melisma.layers.activations import AntiAliased, Snake
 from melisma.layers.rows import LEAST_FILTERED, is_rows, wanted
 from melisma.layers.streaming import Memory
 from melisma.layers.weights import made_of, weights_of
@@ -20,39 +23,49 @@ if TYPE_CHECKING:
 _Form = Literal["tiles", "filtered", "taps"]
 
 
+# Where the layers of a step remember what a :data:`melisma.kernels.residual.Past` holds.
+_LEAKY = ("conv1.tail", "conv2.tail", "sum.0")
+_SNAKY = (
+    "activation1.up.tail", "activation1.down.tail", "conv1.tail",
+    "activation2.up.tail", "activation2.down.tail", "conv2.tail", "sum.0",
+)  # fmt: skip
+
+
 class BlockStep:
     """A block's next chunk, which remembers what the block remembers layer by layer."""
 
-    def __init__(self, chunk: Chunk, parts: list[Memory]) -> None:
-        self.chunk, self._parts = chunk, parts
+    def __init__(self, chunk: Chunk, parts: list[Memory], places: Sequence[str]) -> None:
+        self.chunk, self._parts, self._places = chunk, parts, places
 
     def finish(self) -> Tensor:
         """The outputs that are final, ``(1, channels, time)`` in rows, after the chunk has been run."""
         for part, past in zip(self._parts, self.chunk.past, strict=True):
-            for (at, name), values in zip(_PLACES, past, strict=True):
-                (part.at(at) if at else part).take(name, None if values is None else values.t().unsqueeze(0))
+            for place, values in zip(self._places, past, strict=True):
+                part.take(place, None if values is None else values.t().unsqueeze(0))
         return self.chunk.made.t().unsqueeze(0)
 
 
 def next_step(block: "ResidualBlock1", x: Tensor, memory: Memory) -> BlockStep | None:
     """A block's step in one kernel; None where it has to be made layer by layer.
 
-    That is: for other activations than leaky ReLUs, other signals than one that is only listened to, in rows, for
-    chunks that are too short for any of its layers, or to be filtered.
+    That is: for other signals than one that is only listened to, in rows, and for chunks that are too short for any of
+    its layers.
     """
-    slopes = {getattr(activation, "slope", None) for activation in block.activations}
-    (slope,) = slopes if len(slopes) == 1 else (None,)
-    if slope is None or len(block.convs1) != STEPS or not is_rows(x) or not wanted(block, x):
+    if len(block.convs1) != STEPS or not is_rows(x) or not wanted(block, x):
         return None
     form: _Form = "tiles" if rounding.is_halved() else "filtered" if x.shape[2] >= LEAST_FILTERED else "taps"
     if not ready.usable(choice.filtering() if form == "filtered" else choice.projection()):
         return None
-    convolutions = made_of(block, weights_of(block), partial(_packed, block, form), ("residual", form))
+    packed = made_of(block, weights_of(block), partial(_packed, block, form), ("residual", form))
     parts = [memory.at(number) for number in range(STEPS)]
-    if convolutions is None or any(part.recall("sum.1") is not None for part in parts):
+    if packed is None or any(part.recall("sum.1") is not None for part in parts):
         return None
-    chunk = next_chunk(x[0].t(), slope, convolutions, [_past(part) for part in parts], memory.last)
-    return None if chunk is None else BlockStep(chunk, parts)
+    activation, convolutions = packed
+    places = _SNAKY if isinstance(activation, Snakes) else _LEAKY
+    remembered = [[part.recall(place) for place in places] for part in parts]
+    past = [[None if values is None else values[0].t() for values in each] for each in remembered]
+    chunk = next_chunk(x[0].t(), activation, convolutions, past, memory.last)
+    return None if chunk is None else BlockStep(chunk, parts, places)
 
 
 def side_by_side(blocks: Sequence[nn.Module], x: Tensor, memories: Sequence[Memory]) -> list[Tensor] | None:
@@ -75,23 +88,28 @@ def _run(chunks: Sequence[Chunk]) -> None:
         chunk.run()
 
 
-# Where the layers of a step remember what a :class:`Past` holds.
-_PLACES = (("conv1", "tail"), ("conv2", "tail"), ("", "sum.0"))
-
-
-def _past(part: Memory) -> Past:
-    found = ((part.at(at) if at else part).recall(name) for at, name in _PLACES)
-    return Past(*(None if values is None else values[0].t() for values in found))
-
-
-def _packed(block: "ResidualBlock1", form: _Form) -> list[KernelConvolution] | None:
-    """All convolutions in turn; None where one of them does not suit the kernel."""
+def _packed(block: "ResidualBlock1", form: _Form) -> tuple[float | Snakes, list[KernelConvolution]] | None:
+    """Activation and all convolutions in turn; None where one of them does not suit the kernels."""
     layers: list[Any] = [layer for both in zip(block.convs1, block.convs2, strict=True) for layer in both]
     if any(parametrize.is_parametrized(layer, "weight") or layer.bias is None for layer in layers):
         return None
+    activation = _activation(list(block.activations))
     fits = {"tiles": amx.fits, "filtered": winograd.fits, "taps": taps_fit}[form]
-    if not all(fits(layer.weight) and layer.kernel_size[0] % 2 for layer in layers):
+    if activation is None or not all(fits(layer.weight) and layer.kernel_size[0] % 2 for layer in layers):
         return None
     exact = partial(winograd.pack, rounding="exact")
     packs: dict[str, Callable[..., KernelConvolution]] = {"tiles": amx.pack, "filtered": exact, "taps": pack_taps}
-    return [packs[form](layer.weight, layer.bias, dilation=layer.dilation[0]) for layer in layers]
+    return activation, [packs[form](layer.weight, layer.bias, dilation=layer.dilation[0]) for layer in layers]
+
+
+def _activation(modules: Sequence[Any]) -> float | Snakes | None:
+    slopes = {getattr(module, "slope", None) for module in modules}
+    if slopes != {None}:
+        (slope,) = slopes if len(slopes) == 1 else (None,)
+        return slope
+    if not all(isinstance(module, AntiAliased) and isinstance(module.act, Snake) for module in modules):
+        return None
+    if not choice.snake().fast:
+        return None
+    terms = [module.act.terms() for module in modules]
+    return Snakes([torch.stack([alpha / math.pi, height]).contiguous() for alpha, height in terms], modules[0].taps)
