@@ -109,8 +109,8 @@ class Chunk:
 
 def next_chunk(
     x: Tensor, activation: float | Snakes, convolutions: Sequence[KernelConvolution], past: Sequence[Past], last: bool
-) -> Chunk | None:
-    """The next chunk of a block's input; None where some layer cannot say anything yet.
+) -> Chunk:
+    """The next chunk of a block's input.
 
     Args:
         x: ``(time, channels)`` float32, contiguous; sixteens of channels.
@@ -129,8 +129,6 @@ def next_chunk(
             if isinstance(activation, Snakes):
                 rows = plan.snake(activation.settings[place], remembered, rows)
             rows = plan.convolve(convolutions[place], remembered[-1], rows)
-            if rows == 0:
-                return None
             work += convolutions[place].kernel * rows * channels**2
         steps.append(plan.step(before[-1], first_rows, rows))
         rooms.append(plan.rooms)
@@ -168,20 +166,26 @@ class _Plan:
     def _sampling(
         self, tail: Tensor | None, sides: tuple[int, int], rows: int, outputs: Callable[[int], int]
     ) -> tuple[tuple[Any, ...], int]:
-        edges = (sides[0] if tail is None else 0, sides[1] if self._last else 0)
-        heard = sum(edges) + rows + (0 if tail is None else tail.shape[0])
-        made = max(0, outputs(heard)) if rows else 0
+        edges, heard = self._around(tail, sides, rows)
+        made = max(0, outputs(heard))
         stride = 1 if sides[0] == sides[1] else 2
         kept = torch.empty(heard - made * stride, self._channels)
         self.rooms.append(kept)
         return (_flat(tail), edges, _flat(kept), made * self._channels), made
 
+    def _around(self, tail: Tensor | None, sides: tuple[int, int], rows: int) -> tuple[tuple[int, int], int]:
+        """Samples that stand before the first and behind the last one now, and how many there are with them."""
+        there = rows + (0 if tail is None else tail.shape[0])
+        if there == 0:  # what has not begun has no ends
+            return (0, 0), 0
+        edges = (sides[0] if tail is None else 0, sides[1] if self._last else 0)
+        return edges, there + sum(edges)
+
     def convolve(self, convolution: KernelConvolution, tail: Tensor | None, rows: int) -> int:
         """A convolution of so many samples; how many come out."""
         reach, channels = convolution.reach, self._channels
-        before, behind = reach if tail is None else 0, reach if self._last else 0
-        heard = before + behind + rows + (0 if tail is None else tail.shape[0])
-        made = max(0, heard - 2 * reach) if rows else 0
+        (before, behind), heard = self._around(tail, (reach, reach), rows)
+        made = max(0, heard - 2 * reach)
         kept = torch.empty(heard - made, channels)
         self.rooms.append(kept)
         zeros = (before * channels, behind * channels)

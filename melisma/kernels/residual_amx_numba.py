@@ -19,10 +19,12 @@ def in_tiles(x, slope, steps, channels, configuration):  # type: ignore[no-untyp
         first, second = step[0], step[1]
         joined = heard(x, slope, first)
         between = np.empty(first[4], np.float32)
-        convolve(joined, between, between, False, _ONE, first[0], cut, channels, configuration)
+        if between.size > 0:
+            convolve(joined, between, between, False, _ONE, first[0], cut, channels, configuration)
         joined = heard(between, slope, second)
         out = bases(x, step)
-        convolve(joined, out, out, True, _ONE, second[0], cut, channels, configuration)
+        if out.size > 0:
+            convolve(joined, out, out, True, _ONE, second[0], cut, channels, configuration)
         x = out
     return x
 
@@ -36,9 +38,11 @@ def snakes_in_tiles(x, taps, channels, steps, configuration):  # type: ignore[no
         first, second = step[0], step[1]
         joined = heard(activated(x, snakes[0], taps, channels), _ONE, first)
         between = np.empty(first[4], np.float32)
-        convolve(joined, between, between, False, _ONE, first[0], cut, channels, configuration)
+        if between.size > 0:
+            convolve(joined, between, between, False, _ONE, first[0], cut, channels, configuration)
         joined = heard(activated(between, snakes[1], taps, channels), _ONE, second)
         out = bases(x, step)
-        convolve(joined, out, out, True, _ONE, second[0], cut, channels, configuration)
+        if out.size > 0:
+            convolve(joined, out, out, True, _ONE, second[0], cut, channels, configuration)
         x = out
     return x

@@ -51,6 +51,8 @@ def sum_taps(joined, convolution, out):  # type: ignore[no-untyped-def]
     """Add a convolution, tap by tap, to what stands in ``out``; it is ``(weights, bias, taps, dilation)``."""
     weights, bias, taps, dilation = convolution
     channels = bias.size
+    if out.size == 0:
+        return
     rows, panels, target = out.size // channels, channels // WIDE, (out, 0, channels)
     for row in range(rows):
         for i in range(channels):
@@ -76,19 +78,25 @@ def summed(x, slope, steps):  # type: ignore[no-untyped-def]
     return x
 
 
+@inner
+def filter_by(convolution, joined, out, added):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with a convolution by minimal filtering, or add it; it is ``(weights, bias, channels, shape)``."""
+    weights, bias, channels, shape = convolution
+    if out.size > 0:
+        convolve(joined, out, out, added, _ONE, weights, bias, channels, shape)
+
+
 @compiled
 def filtered(x, slope, steps):  # type: ignore[no-untyped-def]
-    """Three steps by minimal filtering; a convolution is ``(weights, bias, channels, shape)``."""
+    """Three steps by minimal filtering; a convolution is that of :func:`filter_by`."""
     for number in range(3):
         step = steps[number]
         first, second = step[0], step[1]
         joined = heard(x, slope, first)
         between = np.empty(first[4], np.float32)
-        weights, bias, channels, shape = first[0]
-        convolve(joined, between, between, False, _ONE, weights, bias, channels, shape)
+        filter_by(first[0], joined, between, False)
         joined = heard(between, slope, second)
         out = bases(x, step)
-        weights, bias, channels, shape = second[0]
-        convolve(joined, out, out, True, _ONE, weights, bias, channels, shape)
+        filter_by(second[0], joined, out, True)
         x = out
     return x

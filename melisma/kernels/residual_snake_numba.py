@@ -9,9 +9,8 @@ come out.
 import numpy as np
 
 from melisma.kernels.lanes_numba import compiled, inner
-from melisma.kernels.residual_numba import bases, heard, sum_taps
+from melisma.kernels.residual_numba import bases, filter_by, heard, sum_taps
 from melisma.kernels.snake_lanes_numba import down, up
-from melisma.kernels.winograd_numba import convolve
 
 _ONE = np.float32(1.0)
 
@@ -54,12 +53,10 @@ def filtered(x, taps, channels, steps):  # type: ignore[no-untyped-def]
         first, second = step[0], step[1]
         joined = heard(activated(x, snakes[0], taps, channels), _ONE, first)
         between = np.empty(first[4], np.float32)
-        weights, bias, widths, shape = first[0]
-        convolve(joined, between, between, False, _ONE, weights, bias, widths, shape)
+        filter_by(first[0], joined, between, False)
         joined = heard(activated(between, snakes[1], taps, channels), _ONE, second)
         out = bases(x, step)
-        weights, bias, widths, shape = second[0]
-        convolve(joined, out, out, True, _ONE, weights, bias, widths, shape)
+        filter_by(second[0], joined, out, True)
         x = out
     return x
 

@@ -48,8 +48,7 @@ class BlockStep:
 def next_step(block: "ResidualBlock1", x: Tensor, memory: Memory) -> BlockStep | None:
     """A block's step in one kernel; None where it has to be made layer by layer.
 
-    That is: for other signals than one that is only listened to, in rows, and for chunks that are too short for any of
-    its layers.
+    That is for other signals than one that is only listened to, in rows, and for layers that do not suit the kernels.
     """
     if len(block.convs1) != STEPS or not is_rows(x) or not wanted(block, x):
         return None
@@ -65,7 +64,7 @@ def next_step(block: "ResidualBlock1", x: Tensor, memory: Memory) -> BlockStep |
     remembered = [[part.recall(place) for place in places] for part in parts]
     past = [[None if values is None else values[0].t() for values in each] for each in remembered]
     chunk = next_chunk(x[0].t(), activation, convolutions, past, memory.last)
-    return None if chunk is None else BlockStep(chunk, parts, places)
+    return BlockStep(chunk, parts, places)
 
 
 def side_by_side(blocks: Sequence[nn.Module], x: Tensor, memories: Sequence[Memory]) -> list[Tensor] | None:
