@@ -175,3 +175,19 @@ def test_half_precision_rounds_in_tiles_alone(
     lost = (made - exact).square().sum() / exact.square().sum()
     assert made.dtype == torch.float32
     assert 1e-8 < lost < 1e-4 if tiles else lost < 1e-10
+
+
+def test_the_end_of_a_stream_that_brings_no_frames_is_made_by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIGS["plain"], upsample_initial_channel=128)
+    generator = fold(NsfHifigan(config)).eval().requires_grad_(False)
+    features, f0, _ = inputs(generator, 20)
+    drawn = generator.randomness(f0, 2, 0, 20)
+    first, state = generator.step(features, f0, None, None, drawn)
+    seen = []
+    wanted = rows.wanted
+    monkeypatch.setattr(rows, "wanted", lambda *given: seen.append(wanted(*given)) or seen[-1])  # type: ignore[func-returns-value]
+    rest, _ = generator.step(features[..., :0], f0[:, :0], None, state, Randomness(drawn.initial_phase), last=True)
+    assert seen[0]
+    whole = generator(features, f0, None, drawn)
+    assert (torch.cat([first, rest], dim=-1) - whole).abs().max() <= 1e-4 * whole.std()

@@ -32,8 +32,9 @@ def step(
     frames = features.shape[-1]
     before = memory.count("frames", frames)
     half = torch.is_autocast_enabled("cpu")
+    like = features if frames else features.new_zeros(features.shape[0], 1, 1)  # the last step may bring none
     with torch.autocast("cpu", enabled=False):
-        by_rows = (config.activation == "leaky-relu" or choice.snake().fast) and rows.wanted(generator, features)
+        by_rows = (config.activation == "leaky-relu" or choice.snake().fast) and rows.wanted(generator, like)
     with _by_rows(half) if by_rows else nullcontext():
         excitation = None
         if f0_hz is not None and config.source != "none":
