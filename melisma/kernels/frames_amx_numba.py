@@ -146,6 +146,20 @@ def _take(rows, first, count, source):  # type: ignore[no-untyped-def]
             _put(load(rows, (first + row) * groups + g), source, row, g)
 
 
+@inner
+def _product(source, rows, matrix, bias, sums, out, first):  # type: ignore[no-untyped-def]
+    """Rows of a source times ``(weights, depth)``, and a bias, into the rows of ``out`` from ``first`` on."""
+    weights, depth = matrix
+    columns = bias.size // LANES
+    for row in range(0, rows, _MANY):
+        count = min(_MANY, rows - row)
+        for pair in range(columns // 2):
+            _add_up(source, row, count, weights, depth // DEEP, pair, sums)
+            for i in range(2 * count):
+                column = 2 * pair + i % 2
+                store(out, (first + row + i // 2) * columns + column, load(sums, i) + load(bias, column))
+
+
 @compiled
 def backbone(parts, configuration, worker, edges, counter, shape, given, entry, blocks, leave, work):  # type: ignore[no-untyped-def]
     """A worker's frames through all blocks; see :func:`melisma.kernels.frames_numba.backbone`.
@@ -163,7 +177,7 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     last_scale, last_bias, head, head_bias = leave
     x, other, out = work
     groups, frames = scale.shape[0], edges[-1]
-    channels, inside, columns = groups * LANES, widen_bias.shape[1] // LANES, head_bias.size // LANES
+    channels, inside = groups * LANES, widen_bias.shape[1] // LANES
     first, stop = edges[worker], edges[worker + 1]
     mine = stop - first
     before = begun(configuration)
@@ -173,13 +187,7 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     beside = depth // heard - 1
     source = _source(mine + beside, heard, parts)
     _take(conditions, first, mine + beside, source)
-    for row in range(0, mine, _MANY):
-        count = min(_MANY, mine - row)
-        for pair in range(groups // 2):
-            _add_up(source, row, count, weights, depth // DEEP, pair, sums)
-            for i in range(2 * count):
-                column = 2 * pair + i % 2
-                store(x, (first + row + i // 2) * groups + column, load(sums, i) + load(offset, column))
+    _product(source, mine, (weights, depth), offset, sums, x, first)
     for frame in range(first, stop):
         normalise(x, frame * groups, groups, scale, bias, epsilon)
     for b in range(scales.shape[0]):
@@ -208,11 +216,5 @@ def backbone(parts, configuration, worker, edges, counter, shape, given, entry, 
     for frame in range(first, stop):
         normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)
     _take(x, first, mine, narrow_source)
-    for row in range(0, mine, _MANY):
-        count = min(_MANY, mine - row)
-        for pair in range(columns // 2):
-            _add_up(narrow_source, row, count, head, channels // DEEP, pair, sums)
-            for i in range(2 * count):
-                column = 2 * pair + i % 2
-                store(out, (first + row + i // 2) * columns + column, load(sums, i) + load(head_bias, column))
+    _product(narrow_source, mine, (head, channels), head_bias, sums, out, first)
     configure(before)

@@ -155,23 +155,21 @@ class _Plan:
     def snake(self, settings: Tensor, remembered: Past, rows: int) -> int:
         """An activation of so many samples; how many come out."""
         up, down = remembered[0], remembered[1]
-        rising, raised = self._sampling(up, (_SIDE, _SIDE), rows, lambda heard: heard - 2 * _SIDE)
-        falling, lowered = self._sampling(
-            down, (_HALF - 1, _HALF), 2 * raised, lambda heard: (heard - 2 * _HALF) // 2 + 1
-        )
-        twice = (*rising[:3], 2 * raised * self._channels)
-        self._snakes.append((settings.numpy(), twice, falling))
-        return lowered
+        pairs, rising = self._sampling(up, (_SIDE, _SIDE), rows, 2 * _SIDE + 1, 1)
+        made, falling = self._sampling(down, (_HALF - 1, _HALF), 2 * pairs, 2 * _HALF, 2)
+        outputs = (2 * pairs * self._channels, made * self._channels)
+        self._snakes.append((settings.numpy(), (*rising, outputs[0]), (*falling, outputs[1])))
+        return made
 
     def _sampling(
-        self, tail: Tensor | None, sides: tuple[int, int], rows: int, outputs: Callable[[int], int]
-    ) -> tuple[tuple[Any, ...], int]:
+        self, tail: Tensor | None, sides: tuple[int, int], rows: int, length: int, stride: int
+    ) -> tuple[int, tuple[Any, ...]]:
+        """Windows of a length, every so many samples: how many there are; with the tail, the ends and the next tail."""
         edges, heard = self._around(tail, sides, rows)
-        made = max(0, outputs(heard))
-        stride = 1 if sides[0] == sides[1] else 2
+        made = max(0, (heard - length) // stride + 1)
         kept = torch.empty(heard - made * stride, self._channels)
         self.rooms.append(kept)
-        return (_flat(tail), edges, _flat(kept), made * self._channels), made
+        return made, (_flat(tail), edges, _flat(kept))
 
     def _around(self, tail: Tensor | None, sides: tuple[int, int], rows: int) -> tuple[tuple[int, int], int]:
         """Samples that stand before the first and behind the last one now, and how many there are with them."""
