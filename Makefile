@@ -39,18 +39,22 @@ $(RUN):
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "error: the venv module is missing: apt install python3-venv"; exit 1; }
 
+# Python compiles what it imports; what it never does, most of torch for one, need not be compiled at all.
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
 # Torch comes first and pinned: left to itself, pip might choose another build of it for each of the packages that want one.
 $(VENV)/installed: pyproject.toml constraints.txt | $(RUN)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(INSTALL) torch
+	$(INSTALL) --editable .
 	@touch $@
 
+# Meanwhile the kernels are compiled, which the tests would wait for.
 $(VENV)/installed-dev: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(RUN) -m melisma.inference.compiling & $(INSTALL) --editable '.[dev]' && wait $$!
 	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 clean:

@@ -7,8 +7,7 @@ float32 is two of those.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melisma.kernels import LANES, choice, frames_amx, rounding, workers
+from melisma.kernels import LANES, choice, frames_amx, numba_part, rounding, workers
 from melisma.kernels.grid import together
 from melisma.kernels.projection import fused
 from melisma.layers.weights import made_of, weights_of
+
+_frames = numba_part("frames_numba")
+_matrices = numba_part("matrix_numba")
 
 if TYPE_CHECKING:
     from melisma.generators.spectral import Spectral
@@ -110,17 +112,3 @@ def _flat(values: Tensor) -> np.ndarray:
 
 def _norm(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:
     return _rows(norm.weight), _rows(norm.bias)
-
-
-@lru_cache(maxsize=1)
-def _frames() -> ModuleType:
-    from melisma.kernels import frames_numba
-
-    return frames_numba
-
-
-@lru_cache(maxsize=1)
-def _matrices() -> ModuleType:
-    from melisma.kernels import matrix_numba
-
-    return matrix_numba

@@ -14,6 +14,7 @@ from melisma.audio.mel_bands import local_power
 from melisma.audio.transpose import MARGIN, PhaseCurve, Warp
 from melisma.generators.spectral import Spectral, SpectralConfig
 from melisma.kernels import amx, choice, gang, ready, residual, winograd
+from melisma.kernels.packed import PackedConvolution
 from melisma.layers.activations import lowpass_taps
 
 _FRAMES = 40
@@ -37,7 +38,7 @@ def compile_all() -> None:
         warp.read(lambda index, samples=recording: samples[:, index + MARGIN])  # type: ignore[misc]
     gang.run([lambda: None, lambda: None])
     weight, bias, x = torch.zeros(32, 32, 3), torch.zeros(32), torch.zeros(_FRAMES, 32)
-    packed: list[residual.KernelConvolution] = [residual.pack_taps(weight, bias)]
+    packed: list[PackedConvolution] = [residual.pack_taps(weight, bias)]
     if choice.filtering().fast:
         filtered = winograd.pack(weight, bias)
         packed.append(filtered)

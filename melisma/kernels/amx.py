@@ -9,14 +9,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES
+from melisma.kernels import LANES, numba_part
+from melisma.kernels.packed import PackedConvolution
+
+_numba = numba_part("amx_numba")
 
 _ARCH_PRCTL = 158
 _REQUEST_PERMISSION = 0x1023
@@ -44,29 +46,16 @@ def configuration() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class AmxConvolution:
-    """A convolution of stride one; make it with :func:`pack`.
+class AmxConvolution(PackedConvolution):
+    """A convolution in tiles of bfloat16; make it with :func:`pack`.
+
+    Its kernel may be even too, for signals that are cut at both ends.
 
     Attributes:
-        weights: bfloat16 in tiles.
-        bias: ``(out_channels,)``.
-        channels: in and out.
-        kernel: taps; an even kernel only for signals that are cut at both ends.
-        dilation: samples between taps.
         folds: taps that share a row of a tile, because their channels do not fill it.
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
-    channels: tuple[int, int]
-    kernel: int
-    dilation: int
     folds: int
-
-    @property
-    def reach(self) -> int:
-        """Samples on either side of one that count for it."""
-        return self.kernel // 2 * self.dilation
 
     @property
     def layer(self) -> tuple[Any, ...]:
@@ -137,10 +126,3 @@ def _room(x: Tensor, convolutions: Sequence[AmxConvolution], cut: tuple[bool, bo
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.numpy().reshape(-1)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import amx_numba
-
-    return amx_numba

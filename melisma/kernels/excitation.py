@@ -1,14 +1,15 @@
 """Pulse trains and counted noise on a CPU, in one pass over the samples and on all workers."""
 
 import sys
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES, choice, ready, workers
+from melisma.kernels import LANES, choice, numba_part, ready, workers
+
+_numba = numba_part("excitation_numba")
 
 _LEAST_SEGMENTS = 16  # for a worker of its own
 _LEAST_ROWS = 1 << 14
@@ -100,10 +101,3 @@ def normal(start: int, count: int, keys: tuple[int, ...], constants: tuple[int, 
 def _shares(length: int, least: int) -> list[tuple[int, int]]:
     """One stretch a worker."""
     return workers.stretches(length, least, length)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import excitation_numba
-
-    return excitation_numba

@@ -1,14 +1,14 @@
 """The backbone of ConvNeXt blocks in tiles of bfloat16, on CPUs with AMX."""
 
-from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES, amx
+from melisma.kernels import LANES, amx, numba_part
+
+_numba = numba_part("frames_amx_numba")
 
 DEEP = 32  # rows of weights that are multiplied together; a depth is a multiple of it
 WIDE = 2 * LANES  # columns of weights that are multiplied together
@@ -30,10 +30,3 @@ def packed(weights: Tensor) -> np.ndarray:
 def backbone(parts: int, *arguments: Any) -> None:
     """A worker's frames, see :func:`melisma.kernels.frames_amx_numba.backbone`."""
     _numba().backbone(parts, amx.configuration(), *arguments)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import frames_amx_numba
-
-    return frames_amx_numba

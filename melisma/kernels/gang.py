@@ -9,10 +9,12 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
+
+from melisma.kernels import numba_part
+
+_waiting = numba_part("waiting_numba")
 
 _PATIENCE = 2_000_000  # nanoseconds of looking at what another thread changes, before sleeping
 _HEAD_START = 60000  # looks without a pause, some ten microseconds: until a helper is in compiled code
@@ -51,13 +53,6 @@ class _Bell:
     def _rouse(self) -> None:
         if self._asleep:  # whoever is awake already goes on as if nothing had been
             self._wake.release()
-
-
-@lru_cache(maxsize=1)
-def _waiting() -> ModuleType:
-    from melisma.kernels import waiting_numba
-
-    return waiting_numba
 
 
 class _Helper:

@@ -7,14 +7,15 @@ last hops are also the first of the next lane. A signal is ``(rows, 16)``, a row
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES, workers
+from melisma.kernels import LANES, numba_part, workers
+
+_numba = numba_part("grid_numba")
 
 _LEAST_UNITS = 4  # for a worker of its own
 _LEAST_BLOCKS = 200  # of sixteen rows, likewise
@@ -152,13 +153,6 @@ class Signal:
         """Continue the signal beyond its ends, and repeat every lane's first hops behind the one before."""
         transform = self.transform
         _numba().close(self.samples, self.lane_rows, self.shared, transform.left, self.count, transform.reflected)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import grid_numba
-
-    return grid_numba
 
 
 @lru_cache(maxsize=16)

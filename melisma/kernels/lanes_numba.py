@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, registry
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic, lower_builtin, models, overload, register_model
 
 from melisma.kernels import LANES
 from melisma.kernels.keeping import kept
@@ -38,6 +38,25 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile as part of those that call it."""
     return njit(function, nogil=True, fastmath=set(_FAST), error_model="numpy")
+
+
+def inner_form(name: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add a function of types, like that of :func:`one_of`, to those that say what ``name`` does."""
+    options: Any = {"nogil": True, "fastmath": set(_FAST), "error_model": "numpy"}
+    return overload(name, jit_options=options, strict=False)  # strictly, types of arguments would have to stand twice
+
+
+def one_of(choose: Callable[..., Any]) -> Callable[..., Any]:
+    """A name for what :func:`inner` would compile, which differs with the types of its arguments.
+
+    ``choose`` gets these types and gives the function, or None where it does not know.
+    """
+
+    def name(*values: Any) -> Any:
+        raise NotImplementedError  # compiled code never comes here
+
+    inner_form(name)(choose)
+    return name
 
 
 @lru_cache(maxsize=1)

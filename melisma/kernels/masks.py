@@ -5,16 +5,17 @@ the cache.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melisma.kernels import LANES, workers
+from melisma.kernels import LANES, numba_part, workers
 from melisma.kernels.grid import Grid, Signal, Transform
+
+_numba = numba_part("masks_numba")
 
 _LEAST_FRAMES = 16  # for a worker of its own
 
@@ -128,10 +129,3 @@ class Clip:
         masks = (_side_by_side(pulse_log, noise_log).reshape(-1, LANES).numpy(), self.shared.offsets)
         self.grid.run(_numba().sing, shape, transform.tables, given, masks, (out.sums(), out.samples))
         return out.audio()
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import masks_numba
-
-    return masks_numba

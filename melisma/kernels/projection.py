@@ -6,16 +6,17 @@ end of a step the workers wait for each other, which takes less than a microseco
 """
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, ready, workers
+from melisma.kernels import choice, numba_part, ready, workers
 from melisma.kernels.grid import Grid, Signal, Transform, fits
+
+_numba = numba_part("projection_numba")
 
 __all__ = ["Band", "Clip", "fits", "fused", "local_mean", "neighbours", "readings"]
 
@@ -157,13 +158,6 @@ def _project(signal: Signal, band: Band, wanted: np.ndarray, gate: np.ndarray, r
     mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
     given = (wanted, gate, grid.live(2.0 / band.n_fft))
     grid.run(_numba().project, shape, band.tables, mel, given, (signal.samples, ahead, signal.sums(), signal.density))
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import projection_numba
-
-    return projection_numba
 
 
 def readings(filters: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,15 @@ take as long as the convolutions and, on several threads, wait for each other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from melisma.kernels import amx
+from melisma.kernels.packed import PackedConvolution
 from melisma.kernels.snake import phases_of
 from melisma.kernels.winograd import Winograd
 
@@ -21,28 +23,8 @@ STEPS = 3  # residual steps of a block, of two convolutions each
 _SIDE, _HALF = 3, 6  # samples beside one on which an upsampled pair depends; half the taps of coming down
 
 
-@dataclass(frozen=True)
-class Taps:
-    """A convolution that is summed up tap by tap; make it with :func:`pack_taps`.
-
-    Attributes:
-        weights: a matrix for each tap, in panels.
-        bias: ``(channels,)``.
-        channels: in and out, the same.
-        kernel: taps, odd.
-        dilation: samples between taps.
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    channels: tuple[int, int]
-    kernel: int
-    dilation: int
-
-    @property
-    def reach(self) -> int:
-        """Samples on either side of one that count for it."""
-        return self.kernel // 2 * self.dilation
+class Taps(PackedConvolution):
+    """A convolution that is summed up tap by tap, a matrix in panels for each; make it with :func:`pack_taps`."""
 
 
 def taps_fit(weight: Tensor) -> bool:
@@ -60,9 +42,6 @@ def pack_taps(weight: Tensor, bias: Tensor, dilation: int = 1) -> Taps:
     outputs, inputs, kernel = weight.shape
     panels = [packed(tap.float()) for tap in weight.detach().permute(2, 1, 0)]
     return Taps(np.concatenate(panels), bias.detach().float().numpy(), (inputs, outputs), kernel, dilation)
-
-
-KernelConvolution = Winograd | amx.AmxConvolution | Taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +87,7 @@ class Chunk:
 
 
 def next_chunk(
-    x: Tensor, activation: float | Snakes, convolutions: Sequence[KernelConvolution], past: Sequence[Past], last: bool
+    x: Tensor, activation: float | Snakes, convolutions: Sequence[PackedConvolution], past: Sequence[Past], last: bool
 ) -> Chunk:
     """The next chunk of a block's input.
 
@@ -126,21 +105,11 @@ def next_chunk(
         half = len(before) // 2  # of what is remembered, for either convolution
         for which in range(2):
             place, remembered = 2 * number + which, before[which * half : (which + 1) * half]
-            if isinstance(activation, Snakes):
-                rows = plan.snake(activation.settings[place], remembered, rows)
-            rows = plan.convolve(convolutions[place], remembered[-1], rows)
+            rows = plan.layer(activation, place, convolutions[place], remembered, rows)
             work += convolutions[place].kernel * rows * channels**2
         steps.append(plan.step(before[-1], first_rows, rows))
         rooms.append(plan.rooms)
-    given = tuple(steps)
-    if isinstance(activation, Snakes):
-        kernel = partial(_kernel(convolutions[0], "snakes"), _flat(x), phases_of(activation.taps), channels, given)
-    else:
-        kernel = partial(_kernel(convolutions[0], ""), _flat(x), np.float32(activation), given)
-    if isinstance(convolutions[0], amx.AmxConvolution):
-        more = () if isinstance(activation, Snakes) else (channels,)
-        kernel = partial(kernel, *more, amx.configuration())
-    return Chunk(kernel, channels, work, rooms)
+    return Chunk(partial(_numba(convolutions[0]).next_samples, _flat(x), tuple(steps)), channels, work, rooms)
 
 
 class _Plan:
@@ -150,16 +119,32 @@ class _Plan:
         self._channels, self._last = channels, last
         self.rooms: Past = []
         self._layers: list[tuple[Any, ...]] = []
-        self._snakes: list[tuple[Any, ...]] = []
 
-    def snake(self, settings: Tensor, remembered: Past, rows: int) -> int:
-        """An activation of so many samples; how many come out."""
+    def layer(
+        self, activation: float | Snakes, place: int, convolution: PackedConvolution, remembered: Past, rows: int
+    ) -> int:
+        """An activation and a convolution of so many samples; how many come out."""
+        told: np.float32 | tuple[Any, ...]
+        if isinstance(activation, Snakes):
+            told, rows = self._snake(activation, place, remembered, rows)
+        else:
+            told = np.float32(activation)
+        tail, reach, channels = remembered[-1], convolution.reach, self._channels
+        (before, behind), heard = self._around(tail, (reach, reach), rows)
+        made = max(0, heard - 2 * reach)
+        kept = torch.empty(heard - made, channels)
+        self.rooms.append(kept)
+        zeros = (before * channels, behind * channels)
+        self._layers.append((told, _told(convolution), _flat(tail), zeros, _flat(kept), made * channels))
+        return made
+
+    def _snake(self, snakes: Snakes, place: int, remembered: Past, rows: int) -> tuple[tuple[Any, ...], int]:
         up, down = remembered[0], remembered[1]
         pairs, rising = self._sampling(up, (_SIDE, _SIDE), rows, 2 * _SIDE + 1, 1)
         made, falling = self._sampling(down, (_HALF - 1, _HALF), 2 * pairs, 2 * _HALF, 2)
         outputs = (2 * pairs * self._channels, made * self._channels)
-        self._snakes.append((settings.numpy(), (*rising, outputs[0]), (*falling, outputs[1])))
-        return made
+        settings, taps = snakes.settings[place].numpy(), phases_of(snakes.taps)
+        return (settings, taps, (*rising, outputs[0]), (*falling, outputs[1])), made
 
     def _sampling(
         self, tail: Tensor | None, sides: tuple[int, int], rows: int, length: int, stride: int
@@ -179,30 +164,20 @@ class _Plan:
         edges = (sides[0] if tail is None else 0, sides[1] if self._last else 0)
         return edges, there + sum(edges)
 
-    def convolve(self, convolution: KernelConvolution, tail: Tensor | None, rows: int) -> int:
-        """A convolution of so many samples; how many come out."""
-        reach, channels = convolution.reach, self._channels
-        (before, behind), heard = self._around(tail, (reach, reach), rows)
-        made = max(0, heard - 2 * reach)
-        kept = torch.empty(heard - made, channels)
-        self.rooms.append(kept)
-        zeros = (before * channels, behind * channels)
-        self._layers.append((_for_kernel(convolution), _flat(tail), zeros, _flat(kept), made * channels))
-        return made
-
     def step(self, waiting: Tensor | None, rows: int, made: int) -> tuple[Any, ...]:
         """The whole step, from so many samples to ``made``."""
         left = (0 if waiting is None else waiting.shape[0]) + rows - made
         self.rooms.append(torch.empty(left, self._channels))
-        step = (*self._layers, _flat(waiting), _flat(self.rooms[-1]))
-        return (step, tuple(self._snakes)) if self._snakes else step
+        return (*self._layers, _flat(waiting), _flat(self.rooms[-1]))
 
 
-def _for_kernel(convolution: KernelConvolution) -> tuple[Any, ...]:
+def _told(convolution: PackedConvolution) -> tuple[Any, ...]:
+    """What the kernel needs of a convolution."""
     if isinstance(convolution, amx.AmxConvolution):
-        return convolution.layer
+        return convolution.layer, convolution.channels[0], amx.configuration()
     if isinstance(convolution, Taps):
         return convolution.weights, convolution.bias, convolution.kernel, convolution.dilation
+    assert isinstance(convolution, Winograd)
     shape = (convolution.kind, convolution.groups, 0, convolution.dilation)
     return convolution.weights, convolution.bias, convolution.channels, shape
 
@@ -211,15 +186,9 @@ def _flat(values: Tensor | None) -> np.ndarray:
     return np.zeros(0, np.float32) if values is None else values.contiguous().numpy().reshape(-1)
 
 
-def _kernel(convolution: KernelConvolution, activation: Literal["", "snakes"]) -> Callable[..., np.ndarray]:
-    found: Callable[..., np.ndarray]
-    if isinstance(convolution, amx.AmxConvolution):
-        from melisma.kernels import residual_amx_numba as in_tiles
+def _numba(convolution: PackedConvolution) -> ModuleType:
+    from melisma.kernels import residual_numba
 
-        found = in_tiles.snakes_in_tiles if activation else in_tiles.in_tiles
-        return found
-    from melisma.kernels import residual_numba, residual_snake_numba
-
-    module = residual_snake_numba if activation else residual_numba
-    found = module.summed if isinstance(convolution, Taps) else module.filtered
-    return found
+    if isinstance(convolution, amx.AmxConvolution):  # it knows of tiles only where there are any
+        from melisma.kernels import residual_amx_numba  # noqa: F401
+    return residual_numba

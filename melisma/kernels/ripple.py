@@ -4,13 +4,14 @@ Torch takes ten microseconds for each of its operations, and there are dozens on
 """
 
 from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, ready
+from melisma.kernels import choice, numba_part, ready
+
+_numba = numba_part("ripple_numba")
 
 Pairs = tuple[tuple[float, float], ...]
 
@@ -112,10 +113,3 @@ def _by_clip(out: Tensor, like: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _pairs(values: tuple[tuple[float, float], ...]) -> np.ndarray:
     return np.array(values, np.float32)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import ripple_numba
-
-    return ripple_numba

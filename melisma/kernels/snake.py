@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from melisma.kernels import LANES, choice, workers
+from melisma.kernels import LANES, choice, numba_part, workers
+
+_lanes = numba_part("snake_lanes_numba")
+_numba = numba_part("snake_numba")
 
 _LEAST_VALUES = 1 << 17  # of a clip that is worth a second worker
 
@@ -128,24 +131,9 @@ def _flat(x: Tensor) -> Any:
     return x.detach().view(-1).numpy()
 
 
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    # numba takes 0.3 s to import; who never sings with a snake does not pay.
-    from melisma.kernels import snake_numba
-
-    return snake_numba
-
-
 def _for(channels: int) -> ModuleType:
     """The kernels for so many of them, side by side."""
     return _numba() if channels % LANES else _lanes()
-
-
-@lru_cache(maxsize=1)
-def _lanes() -> ModuleType:
-    from melisma.kernels import snake_lanes_numba
-
-    return snake_lanes_numba
 
 
 def phases_of(taps: Tensor) -> Any:

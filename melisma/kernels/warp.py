@@ -1,11 +1,12 @@
 """A recording read through a warp of time on a CPU: phase, its inverse and the cubic between samples in one pass."""
 
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 
-from melisma.kernels import choice, ready, workers
+from melisma.kernels import choice, numba_part, ready, workers
+
+_numba = numba_part("warp_numba")
 
 _LEAST_FRAMES = 8  # for a worker of its own
 
@@ -55,10 +56,3 @@ def read_warped(
 
     workers.together([partial(part, *ends) for ends in workers.stretches(len(centres), _LEAST_FRAMES, len(centres))])
     return out
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import warp_numba
-
-    return warp_numba

@@ -12,15 +12,16 @@ many taps in a group as outputs in a tile.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import LANES
+from melisma.kernels import LANES, numba_part
+from melisma.kernels.packed import PackedConvolution
+
+_numba = numba_part("winograd_numba")
 
 Rounding = Literal["exact", "single", "half"]
 
@@ -28,31 +29,16 @@ _MULTIPLE = LANES  # of the channels
 
 
 @dataclass(frozen=True)
-class Winograd:
-    """A convolution of stride one; make it with :func:`pack`.
+class Winograd(PackedConvolution):
+    """A convolution by minimal filtering; make it with :func:`pack`.
 
     Attributes:
         kind: its filtering's place in the kernel's table.
         groups: of taps.
-        weights: transformed, in panels.
-        bias: ``(out_channels,)``.
-        channels: in and out.
-        kernel: taps, odd.
-        dilation: samples between taps.
     """
 
     kind: int
     groups: int
-    weights: np.ndarray
-    bias: np.ndarray
-    channels: tuple[int, int]
-    kernel: int
-    dilation: int
-
-    @property
-    def reach(self) -> int:
-        """Samples on either side of one that count for it."""
-        return self.kernel // 2 * self.dilation
 
     def __call__(
         self,
@@ -74,10 +60,10 @@ class Winograd:
         """
         lost = self.reach * sum(cut)
         out = base if in_place and base is not None else x.new_empty(x.shape[0] - lost, self.channels[1])
-        added = out if base is None else base
+        added = out[:0] if base is None else base
         before = 0 if cut[0] else self.kernel // 2
         _numba().convolve(
-            x.numpy().reshape(-1), out.numpy().reshape(-1), added.numpy().reshape(-1), base is not None, slope,
+            x.numpy().reshape(-1), out.numpy().reshape(-1), added.numpy().reshape(-1), np.float32(slope),
             self.weights, self.bias, self.channels, (self.kind, self.groups, before, self.dilation),
         )  # fmt: skip
         return out
@@ -110,11 +96,4 @@ def pack(weight: Tensor, bias: Tensor, dilation: int = 1, rounding: Rounding = "
     made = torch.einsum("pt,oigt->pgio", transform, grouped).float()
     panels = np.concatenate([packed(matrix, _numba().columns(outputs)) for matrix in made.flatten(0, 1)])
     kind = _numba().ALL.index(filtering)
-    return Winograd(kind, groups, panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation)
-
-
-@lru_cache(maxsize=1)
-def _numba() -> ModuleType:
-    from melisma.kernels import winograd_numba
-
-    return winograd_numba
+    return Winograd(panels, bias.detach().float().numpy(), (inputs, outputs), kernel, dilation, kind, groups)

@@ -281,6 +281,17 @@ def _fall(
     return types.void(*arguments), lowered
 
 
+# Called twice each: what they are long is compiled once.
+@inner
+def _risen(kind, x, at, width, slope, out, to, stride, tiles):  # type: ignore[no-untyped-def]
+    _rise(kind, x, at, width, slope, out, to, stride, tiles)
+
+
+@inner
+def _fallen(kind, made, at, stride, bias, channels, base, share, out, to, width, tiles):  # type: ignore[no-untyped-def]
+    _fall(kind, made, at, stride, bias, channels, base, share, out, to, width, tiles)
+
+
 _STEPS = tuple(filtering.step for filtering in ALL)
 _PRODUCTS = tuple(filtering.products for filtering in ALL)
 
@@ -294,14 +305,13 @@ def _copied(source, start, count, target, at):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # type: ignore[no-untyped-def]
+def convolve(x, out, base, slope, weights, bias, channels, shape):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the convolution of ``x``; see :class:`melisma.kernels.winograd.Winograd`.
 
     Args:
         x: float32 ``time * in_channels`` numbers, flat.
         out: ``out_channels`` numbers for every sample that is wanted.
-        base: like ``out``, which it may be; it counts where ``added``.
-        added: whether it is added.
+        base: is added: like ``out``, which it may be, or empty.
         slope: of a leaky ReLU on ``x``.
         weights: panels of all groups of every product.
         bias: ``(out_channels,)``.
@@ -310,7 +320,7 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
     """
     inputs, outputs = channels
     kind, groups, rows_before, dilation = shape
-    step, products, slope = _STEPS[kind], _PRODUCTS[kind], np.float32(slope)
+    step, products, added = _STEPS[kind], _PRODUCTS[kind], base.size > 0
     width, wide = dilation * inputs, dilation * outputs
     tiles = (out.size // outputs + step * dilation - 1) // (step * dilation)
     most = min(tiles, max(1, _BLOCK_VALUES // (products * width)))
@@ -336,11 +346,11 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
         inside = x.size // width + rows_before - products
         stop = min(max(whole, inside // step + 1 - first if inside >= 0 else whole), last)
         start = ((first + whole) * step - rows_before) * width
-        _rise(kind, x, start, width, slope, risen, whole * width, stride, stop - whole)
+        _risen(kind, x, start, width, slope, risen, whole * width, stride, stop - whole)
         for tile in range(kept, last):
             if not whole <= tile < stop:
                 _copied(x, ((first + tile) * step - rows_before) * width, products * width, edge, 0)
-                _rise(kind, edge, 0, width, slope, risen, tile * width, stride, 1)
+                _risen(kind, edge, 0, width, slope, risen, tile * width, stride, 1)
         rows = count * dilation
         for point in range(products):
             target = (made, point * made_stride, outputs)
@@ -353,9 +363,9 @@ def convolve(x, out, base, added, slope, weights, bias, channels, shape):  # typ
                 else:
                     product(source, rows, taps, begin, target, panels)
         whole = min(count, max(0, out.size // (step * wide) - first))
-        _fall(kind, made, 0, made_stride, bias, outputs, base, int(added), out, first * step * wide, wide, whole)
+        _fallen(kind, made, 0, made_stride, bias, outputs, base, int(added), out, first * step * wide, wide, whole)
         for tile in range(whole, count):
             to = (first + tile) * step * wide
-            _fall(kind, made, tile * wide, made_stride, bias, outputs, edge, 0, edge, 0, wide, 1)
+            _fallen(kind, made, tile * wide, made_stride, bias, outputs, edge, 0, edge, 0, wide, 1)
             for i in range(out.size - to):
                 out[to + i] = edge[i] + (base[to + i] if added else np.float32(0.0))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from melisma.kernels import amx, choice, ready, rounding, winograd, workers
-from melisma.kernels.residual import STEPS, Chunk, KernelConvolution, Snakes, next_chunk, pack_taps, taps_fit
+from melisma.kernels.packed import PackedConvolution
+from melisma.kernels.residual import STEPS, Chunk, Snakes, next_chunk, pack_taps, taps_fit
 from melisma.layers.activations import AntiAliased, Snake
 from melisma.layers.rows import LEAST_FILTERED, is_rows, wanted
 from melisma.layers.streaming import Memory
@@ -87,7 +88,7 @@ def _run(chunks: Sequence[Chunk]) -> None:
         chunk.run()
 
 
-def _packed(block: "ResidualBlock1", form: _Form) -> tuple[float | Snakes, list[KernelConvolution]] | None:
+def _packed(block: "ResidualBlock1", form: _Form) -> tuple[float | Snakes, list[PackedConvolution]] | None:
     """Activation and all convolutions in turn; None where one of them does not suit the kernels."""
     layers: list[Any] = [layer for both in zip(block.convs1, block.convs2, strict=True) for layer in both]
     if any(parametrize.is_parametrized(layer, "weight") or layer.bias is None for layer in layers):
@@ -97,7 +98,7 @@ def _packed(block: "ResidualBlock1", form: _Form) -> tuple[float | Snakes, list[
     if activation is None or not all(fits(layer.weight) and layer.kernel_size[0] % 2 for layer in layers):
         return None
     exact = partial(winograd.pack, rounding="exact")
-    packs: dict[str, Callable[..., KernelConvolution]] = {"tiles": amx.pack, "filtered": exact, "taps": pack_taps}
+    packs: dict[str, Callable[..., PackedConvolution]] = {"tiles": amx.pack, "filtered": exact, "taps": pack_taps}
     return activation, [packs[form](layer.weight, layer.bias, dilation=layer.dilation[0]) for layer in layers]
 
 
