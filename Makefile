@@ -7,6 +7,8 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 RUN := $(VENV)/bin/python
+# What Python compiles is kept, whoever said not to: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint picture docs clean
 
