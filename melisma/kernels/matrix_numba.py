@@ -32,98 +32,100 @@ def packed(weights: Tensor, wide: int = WIDE) -> np.ndarray:
     return filled.unflatten(1, (-1, wide)).transpose(0, 1).reshape(-1, LANES).contiguous().numpy()
 
 
-def _tile(height: int, across: int = _ACROSS) -> Any:
+def _write_tile(context: Any, builder: Any, sig: Any, args: Any, height: int, across: int) -> None:
     """The product of so many rows with a panel, added to what stands in ``begin``; ``depth`` is at least 1.
 
-    ``begin`` and ``out`` are ``(array, place of the first number, numbers between rows)``.
+    ``args`` are ``x, at, step, weights, row, depth, begin, out``; ``begin`` and ``out`` are ``(array, place of the
+    first number, numbers between rows)``.
     """
+    x, at, step, weights, row, depth, begin, out = args
+    number = ir.IntType(64)
 
-    @intrinsic
-    def tile(typing: Any, x: Any, at: Any, step: Any, weights: Any, row: Any, depth: Any, begin: Any, out: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            x, at, step, weights, row, depth, begin, out = args
-            number = ir.IntType(64)
+    def data(kind: Any, value: Any) -> Any:
+        return context.make_array(kind)(context, builder, value).data
 
-            def data(kind: Any, value: Any) -> Any:
-                return context.make_array(kind)(context, builder, value).data
+    source, panel = data(sig[0], x), builder.gep(data(sig[3], weights), [_times(builder, row, LANES)])
+    rows = [builder.gep(source, [builder.add(at, _times(builder, step, r))]) for r in range(height)]
 
-            source, panel = data(sig.args[0], x), builder.gep(data(sig.args[3], weights), [_times(builder, row, LANES)])
-            rows = [builder.gep(source, [builder.add(at, _times(builder, step, r))]) for r in range(height)]
+    def targets(kind: Any, value: Any) -> list[Any]:
+        values, start, stride = cgutils.unpack_tuple(builder, value)
+        memory = data(kind.types[0], values)
+        places = [builder.add(start, _times(builder, stride, r)) for r in range(height)]
+        lanes = [builder.add(place, ir.Constant(number, i * LANES)) for place in places for i in range(across)]
+        return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in lanes]
 
-            def targets(kind: Any, value: Any) -> list[Any]:
-                values, start, stride = cgutils.unpack_tuple(builder, value)
-                memory = data(kind.types[0], values)
-                places = [builder.add(start, _times(builder, stride, r)) for r in range(height)]
-                lanes = [builder.add(place, ir.Constant(number, i * LANES)) for place in places for i in range(across)]
-                return [builder.bitcast(builder.gep(memory, [place]), VECTOR.as_pointer()) for place in lanes]
-
-            begins = [builder.load(place, align=4) for place in targets(sig.args[6], begin)]
-            before = builder.block
-            body, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
-            builder.branch(body)
-            builder.position_at_end(body)
-            k = builder.phi(number)
-            sums = [builder.phi(VECTOR) for _ in begins]
-            here = builder.gep(panel, [_times(builder, k, across * LANES)])
-            lanes = [builder.gep(here, [ir.Constant(number, i * LANES)]) for i in range(across)]
-            columns = [builder.load(builder.bitcast(lane, VECTOR.as_pointer()), align=4) for lane in lanes]
-            new = []
-            for r, values in enumerate(rows):
-                value = spread(builder, builder.load(builder.gep(values, [k])))
-                for i, column in enumerate(columns):
-                    product = builder.fmul(value, column, flags=("contract",))
-                    new.append(builder.fadd(sums[across * r + i], product, flags=("contract",)))
-            following = builder.add(k, ir.Constant(number, 1))
-            builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
-            k.add_incoming(ir.Constant(number, 0), before)
-            k.add_incoming(following, body)
-            for old, later in zip(sums, new, strict=True):
-                old.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), before)
-                old.add_incoming(later, body)
-            builder.position_at_end(after)
-            for place, start, total in zip(targets(sig.args[7], out), begins, new, strict=True):
-                builder.store(builder.fadd(start, total, flags=("contract",)), place, align=4)
-            return context.get_dummy_value()
-
-        return types.void(x, types.intp, types.intp, weights, types.intp, types.intp, begin, out), lowered
-
-    return tile
+    begins = [builder.load(place, align=4) for place in targets(sig[6], begin)]
+    before = builder.block
+    body, after = builder.append_basic_block("depth"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    k = builder.phi(number)
+    sums = [builder.phi(VECTOR) for _ in begins]
+    here = builder.gep(panel, [_times(builder, k, across * LANES)])
+    lanes = [builder.gep(here, [ir.Constant(number, i * LANES)]) for i in range(across)]
+    columns = [builder.load(builder.bitcast(lane, VECTOR.as_pointer()), align=4) for lane in lanes]
+    new = []
+    for r, values in enumerate(rows):
+        value = spread(builder, builder.load(builder.gep(values, [k])))
+        for i, column in enumerate(columns):
+            product = builder.fmul(value, column, flags=("contract",))
+            new.append(builder.fadd(sums[across * r + i], product, flags=("contract",)))
+    following = builder.add(k, ir.Constant(number, 1))
+    builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+    k.add_incoming(ir.Constant(number, 0), before)
+    k.add_incoming(following, body)
+    for old, later in zip(sums, new, strict=True):
+        old.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), before)
+        old.add_incoming(later, body)
+    builder.position_at_end(after)
+    for place, start, total in zip(targets(sig[7], out), begins, new, strict=True):
+        builder.store(builder.fadd(start, total, flags=("contract",)), place, align=4)
 
 
 def _times(builder: Any, value: Any, factor: int) -> Any:
     return builder.mul(value, ir.Constant(value.type, factor))
 
 
-_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (_tile(height) for height in range(1, 13))
-_narrow = _tile(NARROW_ROWS, 1)
+@intrinsic
+def _tile(
+    typing: Any, height: Any, x: Any, at: Any, step: Any, weights: Any, row: Any, depth: Any, begin: Any, out: Any
+) -> Any:
+    """See :func:`_write_tile`; up to :data:`_TALL` rows."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        after = builder.append_basic_block("written")
+        heights = builder.switch(args[0], after)
+        for rows in range(1, _TALL + 1):
+            block = builder.append_basic_block(f"rows{rows}")
+            heights.add_case(ir.Constant(args[0].type, rows), block)
+            builder.position_at_end(block)
+            _write_tile(context, builder, sig.args[1:], args[1:], rows, _ACROSS)
+            builder.branch(after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(number, x, number, number, weights, number, number, begin, out), lowered
 
 
 @inner
 def _any_tile(height, x, at, step, weights, row, depth, begin, out):  # type: ignore[no-untyped-def]
-    if height == 12:
-        _12(x, at, step, weights, row, depth, begin, out)
-    elif height == 11:
-        _11(x, at, step, weights, row, depth, begin, out)
-    elif height == 10:
-        _10(x, at, step, weights, row, depth, begin, out)
-    elif height == 9:
-        _9(x, at, step, weights, row, depth, begin, out)
-    elif height == 8:
-        _8(x, at, step, weights, row, depth, begin, out)
-    elif height == 7:
-        _7(x, at, step, weights, row, depth, begin, out)
-    elif height == 6:
-        _6(x, at, step, weights, row, depth, begin, out)
-    elif height == 5:
-        _5(x, at, step, weights, row, depth, begin, out)
-    elif height == 4:
-        _4(x, at, step, weights, row, depth, begin, out)
-    elif height == 3:
-        _3(x, at, step, weights, row, depth, begin, out)
-    elif height == 2:
-        _2(x, at, step, weights, row, depth, begin, out)
-    else:
-        _1(x, at, step, weights, row, depth, begin, out)
+    """:func:`_tile` as a function of its own: it is long, and compiled for every caller otherwise."""
+    _tile(height, x, at, step, weights, row, depth, begin, out)
+
+
+@intrinsic
+def _narrow_tile(
+    typing: Any, x: Any, at: Any, step: Any, weights: Any, row: Any, depth: Any, begin: Any, out: Any
+) -> Any:
+    """See :func:`_write_tile`; one lane, :data:`NARROW_ROWS` rows."""
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _write_tile(context, builder, sig.args, args, NARROW_ROWS, 1)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(x, number, number, weights, number, number, begin, out), lowered
 
 
 @intrinsic
@@ -204,4 +206,4 @@ def narrow_product(x, rows, weights, begin, out, panels):  # type: ignore[no-unt
         for start in range(0, rows, NARROW_ROWS):
             before = (begins, begin_at + start * begin_step + column, begin_step)
             after = (target, out_at + start * out_step + column, out_step)
-            _narrow(values, at + start * step, step, packed_weights, row, depth, before, after)
+            _narrow_tile(values, at + start * step, step, packed_weights, row, depth, before, after)
