@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Filtering:
         """Multiplications for a tile."""
         return self.step + self.taps - 1
 
+    @lru_cache(maxsize=32)  # noqa: B019 -- there are ten of them, for good
     def matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``A.T (step, products)``, ``G (products, taps)`` and ``B.T (products, products)`` in double precision.
 
