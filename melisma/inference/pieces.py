@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -96,8 +97,8 @@ def render(
 
 def device_of(generator: Any) -> torch.device:
     """Where a generator's tensors are; the CPU where it has none."""
-    device = next((tensor.device for tensor in generator.parameters()), torch.device("cpu"))
-    return next((tensor.device for tensor in generator.buffers()), device)
+    tensors = chain(generator.parameters(), generator.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def within(precision: Precision, generator: Any, device: torch.device) -> AbstractContextManager[Any]:

@@ -47,8 +47,7 @@ def mel_of_padded(audio: Tensor, mel: MelContract) -> Tensor | None:
     """Natural log-mel ``(batch, frames, n_mels)`` of a signal between zeros, by the kernel; None where it cannot."""
     if not _fused(audio, mel):
         return None
-    band = dataclasses.replace(_bands(mel)[0], reflected=False)
-    return together([kernel.Clip(band, None, row).log_mel() for row in audio])
+    return together([kernel.Clip(_padded_band(mel), None, row).log_mel() for row in audio])
 
 
 def _fused(audio: Tensor, mel: MelContract) -> bool:
@@ -253,6 +252,12 @@ def _bands(mel: MelContract) -> tuple[kernel.Band, kernel.Band | None]:
             return full, None
         bins = low.bins + 1
         return full, _band(mel, filters[: low.bands, :bins], spread[: low.bands, :bins], low.factor)
+
+
+@lru_cache(maxsize=8)
+def _padded_band(mel: MelContract) -> kernel.Band:
+    """The full rate's, of a signal between zeros."""
+    return dataclasses.replace(_bands(mel)[0], reflected=False)
 
 
 def _band(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> kernel.Band:
