@@ -14,6 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from melisma.constants import constant
 from melisma.errors import MelismaError
 from melisma.kernels import choice, ready
 from melisma.kernels import excitation as kernel
@@ -45,15 +46,14 @@ def _stream_keys(seed: int, streams: int) -> tuple[int, ...]:
     return tuple(_signed(_mix(base + stream * _MIX_1)) for stream in range(streams))
 
 
-@lru_cache(maxsize=8)
+@constant(8)
 def _quantiles(device: torch.device) -> Tensor:
     """Normal quantiles at the middles of 2^16 equal parts, scaled so that the sum of two draws has variance one."""
-    with torch.inference_mode(False):
-        size = 1 << _TABLE_BITS
-        middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-        values = torch.special.ndtri(middles)
-        values = values / (values.square().mean() * 2).sqrt()
-        return values.float().to(device)
+    size = 1 << _TABLE_BITS
+    middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    values = torch.special.ndtri(middles)
+    values = values / (values.square().mean() * 2).sqrt()
+    return values.float().to(device)
 
 
 def _xor_shift(words: Tensor, shift: int) -> Tensor:

@@ -26,7 +26,7 @@ LEVELS = (
     ("source", "noise", "phase", "pulse"),
     ("audio",),
     ("kernels",),
-    ("config", "errors", "files"),
+    ("config", "constants", "errors", "files"),
 )
 RANK = {part: -index for index, level in enumerate(LEVELS) for part in level}
 LONGEST_FILE = 450

@@ -163,26 +163,29 @@ def test_the_ends_of_a_crop_are_not_made_what_lies_beyond_them(frames: int) -> N
         assert (crop - audio).abs().max() > 1e-2 * audio.std()
 
 
+class Graph(torch.nn.Module):
+    """A model whose phase and noise are tensors of their own."""
+
+    def __init__(self, model: Analytic) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, features: torch.Tensor, f0_hz: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        return self.model(features, f0_hz, randomness=Randomness(phase, noise))
+
+
 @pytest.mark.parametrize("projections", [0, 2])
 def test_exported_is_eager_at_other_lengths(projections: int) -> None:
     model = small_spectral(projections=projections, low_rounds=8, hold_frames=3)
     features, f0_hz = song(40)
     draws = model.randomness(f0_hz, 0, 0, 40)
 
-    class Graph(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(
-            self, features: torch.Tensor, f0_hz: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor
-        ) -> torch.Tensor:
-            return self.model(features, f0_hz, randomness=Randomness(phase, noise))
-
     frames = torch.export.Dim("frames", min=8, max=4096)
     with torch.no_grad():
         exported = torch.export.export(
-            Graph(),
+            Graph(model),
             (features, f0_hz, draws.initial_phase, draws.noise),
             dynamic_shapes=({2: frames}, {1: frames}, {}, {1: SMALL.hop_length * frames}),
         ).module()
@@ -325,3 +328,16 @@ def test_losses_do_not_look_above_the_band() -> None:
     near = spectral_distance(high, low, 512, torch.tensor([5000.0]), 16000)
     far = spectral_distance(high, low, 512, torch.tensor([8000.0]), 16000)
     assert near < 0.2 * far
+
+
+def test_a_graph_may_be_the_first_that_needs_what_follows_from_settings() -> None:
+    """What is kept for all must not be of a trace, which has no values; sizes that nothing else here has."""
+    mel = dataclasses.replace(SMALL, n_mels=37)
+    model = Graph(Analytic(AnalyticConfig(mel, n_fft=256, projections=1)).eval())
+    features, f0_hz = torch.full((1, 37, 30), -3.0), torch.full((1, 30), 150.0)
+    draws = model.model.randomness(f0_hz, 0, 0, 30)
+    given = (features, f0_hz, draws.initial_phase, draws.noise)
+    with torch.no_grad():
+        traced = torch.export.export(model, given).module()
+        found, expected = traced(*given), model(*given)
+    assert (found - expected).abs().max() < 1e-4 * expected.std()

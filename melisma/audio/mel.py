@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.stft import odd_split, pad_signal, spectra
+from melisma.constants import constant
 from melisma.errors import MelismaError
 
 
@@ -170,10 +171,9 @@ def mel_filterbank(mel: MelContract) -> np.ndarray:
     return weights
 
 
-@lru_cache(maxsize=32)
+@constant(32)
 def _filterbank_on(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(mel_filterbank(mel), device=device, dtype=dtype)
+    return torch.tensor(mel_filterbank(mel), device=device, dtype=dtype)
 
 
 def filterbank(mel: MelContract, like: Tensor) -> Tensor:

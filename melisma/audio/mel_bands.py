@@ -1,13 +1,12 @@
 """What the bands of a mel mean on the frequency axis: their centres, their spread over bins, their level."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.mel import MelContract, hz_to_mel, mel_filterbank, mel_to_hz
+from melisma.constants import constant
 from melisma.kernels import projection as kernel
 
 
@@ -22,7 +21,7 @@ def band_centres_hz(mel: MelContract) -> np.ndarray:
     return mel_to_hz(np.linspace(lowest, highest, mel.n_mels + 2), mel.scale)[1:-1]
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def band_to_bin_weights(mel: MelContract, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Linear interpolation from band centres to the bins of an FFT, ``(n_mels, n_fft // 2 + 1)``; edges hold."""
     centres = band_centres_hz(mel)
@@ -34,8 +33,7 @@ def band_to_bin_weights(mel: MelContract, n_fft: int, device: torch.device, dtyp
     weights[lower, np.arange(len(bins))] = 1.0 - share
     if mel.n_mels > 1:
         weights[lower + 1, np.arange(len(bins))] = share
-    with torch.inference_mode(False):
-        return torch.tensor(weights, device=device, dtype=dtype)
+    return torch.tensor(weights, device=device, dtype=dtype)
 
 
 def spread_to_bins(bands: Tensor, mel: MelContract, n_fft: int) -> Tensor:
@@ -43,13 +41,12 @@ def spread_to_bins(bands: Tensor, mel: MelContract, n_fft: int) -> Tensor:
     return bands @ band_to_bin_weights(mel, n_fft, bands.device, bands.dtype)
 
 
-@lru_cache(maxsize=8)
+@constant(8)
 def noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Share of the amplitude that is noise in voiced frames, ``(bins,)``: -30 dB low, half the power from 8 kHz."""
     hz = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
     decibel = np.interp(hz, [0.0, 1000.0, 4000.0, 8000.0], [-30.0, -25.0, -12.0, -3.0])
-    with torch.inference_mode(False):
-        return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
+    return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
 
 
 def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
@@ -57,14 +54,13 @@ def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
     return _flat_mel(mel, like.device, like.dtype)
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def _flat_mel(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
     energy = 3.0 / 8.0 * mel.n_fft if mel.win_length == mel.n_fft else 3.0 / 8.0 * mel.win_length
     # E|X| of a complex Gaussian of that power is sqrt(pi / 4 * power); E|X|^2 is the power.
     level = (0.7853981633974483 * energy) ** 0.5 if mel.power == 1.0 else energy ** (mel.power / 2)
     heard = mel_filterbank(mel).sum(axis=1, dtype=np.float64) * level
-    with torch.inference_mode(False):
-        return torch.tensor(np.log(np.maximum(heard, 1e-12)), device=device, dtype=dtype)
+    return torch.tensor(np.log(np.maximum(heard, 1e-12)), device=device, dtype=dtype)
 
 
 def local_power(wanted: Tensor, width_hz: Tensor, mel: MelContract, n_fft: int) -> Tensor:

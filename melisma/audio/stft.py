@@ -5,19 +5,19 @@ are centred between samples (``hop / 2``) rather than on them.
 """
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from melisma.constants import constant
 
-@lru_cache(maxsize=64)
+
+@constant(64)
 def _hann(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     # clone(): a tensor that was made under inference_mode could not be used in training later.
-    with torch.inference_mode(False):
-        return torch.hann_window(length, periodic=True, device=device, dtype=dtype)
+    return torch.hann_window(length, periodic=True, device=device, dtype=dtype)
 
 
 def hann(length: int, like: Tensor) -> Tensor:

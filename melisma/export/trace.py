@@ -78,7 +78,7 @@ def convert(
 
     with torch.no_grad(), _quietly():
         with plain():  # as it is traced
-            module(*example)  # fills the caches of constants, which must not be filled while tracing
+            module(*example)  # makes what is kept (melisma.constants), which not every torch can while it traces
         try:
             exported = torch.export.export(module, example, dynamic_shapes=(dynamic_shapes,), strict=False)
             _in_real_numbers(exported.graph_module)

@@ -5,7 +5,6 @@ them together.
 """
 
 import dataclasses
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import band_to_bin_weights, flat_mel
 from melisma.audio.stft import hann
+from melisma.constants import constant
 from melisma.generators.spectral_parts import Proposal
 from melisma.kernels.grid import Transform, together
 from melisma.kernels.masks import Masks
@@ -57,11 +57,10 @@ def fast_belief(config: "AnalyticConfig", proposal: Proposal, missed: Tensor, be
     return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
 
 
-@lru_cache(maxsize=8)
+@constant(8)
 def _masks(mel: MelContract, n_fft: int, subframes: int, causal: bool) -> Masks:
-    with torch.inference_mode(False):
-        like, hop_length = torch.zeros(0), mel.hop_length // subframes
-        transform = Transform(hop_length, hann(n_fft, like).numpy(), (n_fft - hop_length) // 2, reflected=False)
-        lower, weights = neighbours(band_to_bin_weights(mel, n_fft, like.device, like.dtype))
-        offsets = np.array(Subframes(subframes, causal).offsets, np.float32)
-        return Masks(transform, offsets, mel.floor**2, flat_mel(mel, like), lower, weights)
+    like, hop_length = torch.zeros(0), mel.hop_length // subframes
+    transform = Transform(hop_length, hann(n_fft, like).numpy(), (n_fft - hop_length) // 2, reflected=False)
+    lower, weights = neighbours(band_to_bin_weights(mel, n_fft, like.device, like.dtype))
+    offsets = np.array(Subframes(subframes, causal).offsets, np.float32)
+    return Masks(transform, offsets, mel.floor**2, flat_mel(mel, like), lower, weights)

@@ -17,6 +17,7 @@ from torch import Tensor
 from melisma.audio.mel import MelContract, compress, filterbank, mel_filterbank
 from melisma.audio.mel_bands import band_to_bin_weights, natural
 from melisma.audio.stft import centred_hann, odd_split, overlap_add, pad_signal, spectra
+from melisma.constants import constant
 from melisma.kernels import projection as kernel
 from melisma.kernels.grid import together
 
@@ -241,17 +242,16 @@ class _LowBand:
         return step @ gain_weights(self.mel, step)[: self.bands, : self.bins + 1]
 
 
-@lru_cache(maxsize=8)
+@constant(8)
 def _bands(mel: MelContract) -> tuple[kernel.Band, kernel.Band | None]:
     """The kernel's form of a contract, and of its low band."""
-    with torch.inference_mode(False):
-        like, low = torch.zeros(0), _LowBand.of(mel)
-        filters, spread = filterbank(mel, like), gain_weights(mel, like)
-        full = _band(mel, filters, spread, 1)
-        if low is None:
-            return full, None
-        bins = low.bins + 1
-        return full, _band(mel, filters[: low.bands, :bins], spread[: low.bands, :bins], low.factor)
+    like, low = torch.zeros(0), _LowBand.of(mel)
+    filters, spread = filterbank(mel, like), gain_weights(mel, like)
+    full = _band(mel, filters, spread, 1)
+    if low is None:
+        return full, None
+    bins = low.bins + 1
+    return full, _band(mel, filters[: low.bands, :bins], spread[: low.bands, :bins], low.factor)
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import band_centres_hz
+from melisma.constants import constant
 from melisma.kernels import ripple as kernel
 from melisma.kernels.projection import neighbours
 
@@ -56,13 +57,12 @@ def _over_frames(values: Tensor) -> Tensor:
     return _smooth(values, GATE_SMOOTHING_FRAMES)
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def _bands_per_cent(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
     """How many bands a partial at each of the lowest bands moves when the pitch rises by one cent."""
     centres = band_centres_hz(mel)[:GATE_BANDS]
     per_octave = centres * np.log(2.0) / np.gradient(centres)
-    with torch.inference_mode(False):
-        return torch.tensor(per_octave / 1200.0, device=device, dtype=dtype)
+    return torch.tensor(per_octave / 1200.0, device=device, dtype=dtype)
 
 
 def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, mel: MelContract) -> Tensor:
@@ -178,14 +178,13 @@ def foreign_ripple(wanted: Tensor, pulses: Tensor, average: Average = _over_fram
     return _foreign(tt, tc, cc, _ENVELOPE_FOREIGN)
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def _to_even_steps(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Interpolation from the lowest bands to steps of ``RIPPLE_STEP_HZ``, ``(bands, steps)``."""
     centres = band_centres_hz(mel)[:GATE_BANDS]
     steps = np.arange(centres[0], centres[-1], RIPPLE_STEP_HZ)
     weights = np.stack([np.interp(steps, centres, row) for row in np.eye(len(centres))])
-    with torch.inference_mode(False):
-        return torch.tensor(weights, device=device, dtype=dtype)
+    return torch.tensor(weights, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=16)
@@ -253,13 +252,12 @@ def _means(*pairs: tuple[Tensor, Tensor]) -> Tensor:
     return torch.stack([(x * y).mean(-1) for x, y in pairs], dim=1)
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def _averaging(bands: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Moving average over the bands as a matrix ``(bands, bands)``, edges averaged over what is there."""
     apart = np.abs(np.subtract.outer(np.arange(bands), np.arange(bands)))
     near = (apart <= GATE_SMOOTHING_BANDS // 2).astype(np.float64)
-    with torch.inference_mode(False):
-        return torch.tensor(near / near.sum(axis=0), device=device, dtype=dtype)
+    return torch.tensor(near / near.sum(axis=0), device=device, dtype=dtype)
 
 
 def coarse(values: Tensor) -> Tensor:

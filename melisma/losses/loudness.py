@@ -7,13 +7,12 @@ of Martin-Donas et al. (2018); here without the alignment and equalisation that 
 need. On copies by five systems it correlates with PESQ at 0.9.
 """
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from melisma.audio.stft import pad_signal, spectra
+from melisma.constants import constant
 
 # How many bins of 31.25 Hz make each band, from 0 to 8 kHz.
 BAND_BINS = (
@@ -35,7 +34,7 @@ SYMMETRIC, ASYMMETRIC = 0.1, 0.0309
 MOST = 45.0
 
 
-@lru_cache(maxsize=8)
+@constant(8)
 def _bands(n_fft: int, sample_rate: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``(bins, bands)`` filters, and of each band: power at the threshold of hearing, width in Bark, exponent.
 
@@ -55,9 +54,8 @@ def _bands(n_fft: int, sample_rate: int) -> tuple[Tensor, Tensor, Tensor, Tensor
     quiet_db = 3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
     exponent = EXPONENT * np.where(middle < 4.0, np.minimum(6.0 / (middle + 2.0), 2.0), 1.0) ** 0.15
     rows = (filters.T[:, 1:], 10.0 ** (quiet_db[1:].clip(max=75.0) / 10.0), np.diff(bark)[1:], exponent[1:])
-    with torch.inference_mode(False):
-        filters_, quiet, wide, powers = (torch.tensor(row.copy(), dtype=torch.float32) for row in rows)
-        return filters_, quiet, wide, powers
+    filters_, quiet, wide, powers = (torch.tensor(row.copy(), dtype=torch.float32) for row in rows)
+    return filters_, quiet, wide, powers
 
 
 def disturbances(generated: Tensor, reference: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
