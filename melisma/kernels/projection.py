@@ -40,7 +40,7 @@ class Band(Transform):
         scale: of the spectrum, in the mel.
         epsilon: added to the power.
         floor: of the mel.
-        largest: steps of a round down and up, nepers.
+        largest: step of a round, nepers.
     """
 
     reads: np.ndarray
@@ -50,7 +50,7 @@ class Band(Transform):
     scale: float
     epsilon: float
     floor: float
-    largest: tuple[float, float]
+    largest: float
 
     @property
     def mel(self) -> tuple[Any, ...]:
@@ -155,16 +155,7 @@ def _project(signal: Signal, band: Band, wanted: np.ndarray, gate: np.ndarray, r
     ahead = torch.from_numpy(signal.samples).clone().numpy()
     shape = (band.hop_length, band.left, signal.count, band.reflected, rounds, np.float32(momentum))
     scale, epsilon, floor, reads, filters = band.mel
-    mel = (
-        scale,
-        epsilon,
-        floor,
-        (np.float32(band.largest[0]), np.float32(band.largest[1])),
-        reads,
-        filters,
-        band.lower,
-        band.weights,
-    )
+    mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
     given = (wanted, gate, grid.live(2.0 / band.n_fft))
     grid.run(_numba().project, shape, band.tables, mel, given, (signal.samples, ahead, signal.sums(), signal.density))
 

@@ -90,7 +90,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
         counter: on which they meet, 0 at first.
         shape: ``(hop, left, samples, reflected, rounds, momentum)``.
         tables: ``(window, twiddles, position, turn)``, see :mod:`melisma.kernels.fft_numba`.
-        mel: ``(scale, epsilon, floor, (fall, rise), reads, filters, lower, weights)``; ``weights`` are ``(bins, 2)``.
+        mel: ``(scale, epsilon, floor, largest, reads, filters, lower, weights)``; ``weights`` are ``(bins, 2)``.
         given: ``(wanted, gate, live)``: rows of bands for every slot; a row a slot; 1 over ``n_fft / 2`` for frames of
             the clip, 0 for others.
         work: ``(audio, ahead, sums, density)``: what is projected, the point ahead of it, room for every worker's sums
@@ -98,7 +98,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
     """
     hop, left, samples, reflected, rounds, momentum = shape
     window, twiddles, position, turn = tables
-    scale, epsilon, floor, (fall, rise), reads, filters, lower, weights = mel
+    scale, epsilon, floor, largest, reads, filters, lower, weights = mel
     wanted, gate, live = given
     audio, ahead, sums, density = work
     total, heads = sums
@@ -119,7 +119,7 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
             opened = load(gate, t)
             for b in range(bands):
                 change = load(wanted, t * bands + b) - load(step, b)
-                store(step, b, smaller(larger(change, -fall), rise) * opened)
+                store(step, b, smaller(larger(change, -largest), largest) * opened)
             _amplify(re, im, position, turn, step, lower, weights)
             inverse(re, im, twiddles)
             add_frames(re, im, window, load(live, t), hop, own, heads[worker], t - first)

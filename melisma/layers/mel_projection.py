@@ -30,9 +30,8 @@ LOW_BAND_HZ = 2500.0
 LOW_BAND_TAPER_BINS = 6
 LOW_BAND_MOMENTUM = 0.95
 # Many rounds make much of little: with steps of 1.5 nepers they amplify a difference a thousandfold where a sound
-# begins or ends, so that no two ways of rounding agree. With these it is tens, and the mel is met as well. What rises
-# from next to nothing, whose phase nobody knows yet, is the worst of it, and rises slowly.
-LOW_BAND_FALL, LOW_BAND_RISE = 0.5, 0.15
+# begins or ends, so that no two ways of rounding agree. With these it is tens, and the mel is met as well.
+LOW_BAND_STEP = 0.5
 
 
 def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
@@ -218,7 +217,7 @@ class _LowBand:
 
         def one_round(audio: Tensor) -> Tensor:
             low = transform.spectrum(audio)
-            step = (target - self._mel_of(low)).clamp(-LOW_BAND_FALL, LOW_BAND_RISE) * gate
+            step = (target - self._mel_of(low)).clamp(-LOW_BAND_STEP, LOW_BAND_STEP) * gate
             return transform.audio(low * self._spread(step).exp())
 
         audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
@@ -272,5 +271,5 @@ def _band(mel: MelContract, filters: Tensor, spread: Tensor, factor: int) -> ker
         scale=float(factor),
         epsilon=max(mel.magnitude_epsilon, 1e-14),
         floor=mel.floor,
-        largest=(MAX_STEP, MAX_STEP) if factor == 1 else (LOW_BAND_FALL, LOW_BAND_RISE),
+        largest=MAX_STEP if factor == 1 else LOW_BAND_STEP,
     )
