@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from melisma.commands.datasets import evaluate, listen, prepare
+from melisma.commands.usage import parse
 from melisma.errors import MelismaError
 from melisma.files import remove_unfinished
 
@@ -340,8 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             if given[0] == "train":
                 given = _with_settings(given)
-            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="melisma", description=DESCRIPTION, args=given)
-    except SystemExit as stop:  # tyro: 0 after --help, 2 for wrong usage
+            parse(COMMANDS, "melisma", DESCRIPTION, given)()
+    except SystemExit as stop:  # 0 after --help, 2 for wrong usage
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         remove_unfinished()

@@ -17,6 +17,7 @@ from melisma.audio.mel import OPENVPI_44K, log_mel
 from melisma.cli import COMMANDS, main
 from melisma.commands import demo
 from melisma.commands.show import f0_summary, note_name
+from melisma.commands.usage import in_one_line
 from melisma.data.singer import Note, sing
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
 from melisma.interop import save_model
@@ -191,10 +192,61 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "melisma" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["resynt"], ["resynth"], ["resynth", "a", "-o", "b", "--shift", "up"], ["info"]])
-def test_wrong_usage_is_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    capsys.readouterr()
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("resynt", "unknown: resynt; available subcommands: resynth, synth, "),
+        ("resynth", "missing: IN; see melisma resynth --help"),
+        ("train", "missing: RECIPE, FOLDER; see melisma train --help"),
+        ("resynth a -o b --shift up", "--shift: could not convert string to float: 'up'; see melisma resynth --help"),
+        ("resynth a -o b --shft 2", "unknown: --shft, 2; did you mean --shift FLOAT? See melisma resynth --help"),
+        (
+            "resynth a -o b --precision half",
+            "invalid choice 'half' for argument '--precision'. Expected one of ('auto'",
+        ),
+        ("stream --block-ms", "Missing value for argument '--block-ms'. Expected 1 values; see melisma stream --help"),
+    ],
+)
+def test_wrong_usage_is_two_and_one_line(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {said}")
+
+
+DRAWN = """\
+╭─ Required options ───────────────────╮
+│ Missing from melisma train:          │
+│     RECIPE                           │
+│         a .yaml file. (required)     │
+│     FOLDER                           │
+│         where the log goes.          │
+│         (required)                   │
+│ ──────────────────────────────────── │
+│ For full helptext, run:              │
+│     melisma train --help             │
+╰──────────────────────────────────────╯
+"""
+PLAIN = """\
+Required options
+--------------------------------------
+Missing from melisma train:
+    RECIPE
+        a .yaml file. (required)
+    FOLDER
+        where the log goes. (required)
+--------------------------------------
+For full helptext, run:
+    melisma train --help
+"""
+
+
+@pytest.mark.parametrize("box", [DRAWN, PLAIN, DRAWN.replace("Required options", "\x1b[1mRequired options\x1b[0m")])
+def test_a_box_is_read_as_any_terminal_has_it(box: str) -> None:
+    assert in_one_line(box, "melisma train") == "missing: RECIPE, FOLDER; see melisma train --help"
+
+
+def test_what_is_no_box_is_said_as_it_is() -> None:
+    assert in_one_line("something else", "melisma") == "something else"
 
 
 def test_unexpected_errors_are_one_line_unless_debugging(
