@@ -53,7 +53,7 @@ def one_of(choose: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def name(*values: Any) -> Any:
-        raise NotImplementedError  # compiled code never comes here
+        raise TypeError("only compiled code calls this")
 
     inner_form(name)(choose)
     return name
