@@ -7,12 +7,13 @@ and nowhere else, so that an unknown key, a missing one and a wrong type are rep
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from melisma.errors import MelismaError
 
 T = TypeVar("T")
+MOST_FAULTS = 3  # that one line names
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -40,9 +41,11 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], what: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(mapping))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MelismaError(f"{what}: {where}: {first['msg']}") from error
+        faults: dict[str, str] = {}  # of a field that may be one thing or another only the first
+        for fault in error.errors():
+            place = [str(part) for part in fault["loc"]]
+            faults.setdefault(".".join(place[:1]), f"{'.'.join(place)}: {fault['msg']}")
+        raise MelismaError(f"{what}: {_listed(list(faults.values()))}") from error
 
 
 def check_keys(cls: type, mapping: Mapping[str, Any], what: str) -> None:
@@ -50,14 +53,29 @@ def check_keys(cls: type, mapping: Mapping[str, Any], what: str) -> None:
 
     pydantic passes over them in standard dataclasses.
     """
+    faults = list(_unknown_keys(cls, mapping, ""))
+    if faults:
+        alone = f" Known: {', '.join(faults[0][1])}" if len(faults) == 1 else ""
+        raise MelismaError(f"{what}: {_listed([said for said, _ in faults])}{alone}")
+
+
+def _unknown_keys(cls: type, mapping: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[str]]]:
+    """What is to be said of every unknown key, and the known ones."""
     kinds = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls) if field.init]
     for key, value in mapping.items():
         if key not in known:
-            raise MelismaError(f"{what}: unknown key {key!r}{suggest(str(key), known)} Known: {', '.join(known)}")
+            yield f"{where}unknown key {key!r}{suggest(str(key), known)}", known
+            continue
         for kind in (kinds[key], *typing.get_args(kinds[key])):
             if isinstance(value, Mapping) and isinstance(kind, type) and dataclasses.is_dataclass(kind):
-                check_keys(kind, value, f"{what}: {key}")
+                yield from _unknown_keys(kind, value, f"{where}{key}: ")
+
+
+def _listed(faults: list[str]) -> str:
+    """Some faults in one line."""
+    more = len(faults) - MOST_FAULTS
+    return ", and ".join(faults[:MOST_FAULTS]) + (f", and {more} more" if more > 0 else "")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

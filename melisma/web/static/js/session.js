@@ -98,7 +98,8 @@ export async function send(focus = {}) {
       const told = await api.edit(id, doc.edits(), modelSeconds(Math.max(0, start - 0.1)), session.everything);
       if (id !== session.id) return;
       const generation = session.generation;
-      update(told);
+      // While a newer edit waits, the notes of this one are behind what is shown already.
+      update(waiting ? { ...told, notes: session.notes } : told);
       emit("planned", { spans: told.spans, began, start });
       if (generation !== session.generation) await takeWhole();
       emit("notes");
