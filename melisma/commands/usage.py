@@ -41,11 +41,12 @@ def parse(
                 description=description,
                 args=list(arguments),
             )
-    except SystemExit:
-        if said.getvalue():
+    except SystemExit as stop:
+        if stop.code and said.getvalue():
             command = next((f"{program} {word}" for word in arguments[:1] if word in commands), program)
             print(f"error: {in_one_line(said.getvalue(), command)}", file=sys.stderr)
         raise
+    sys.stderr.write(said.getvalue())  # a warning, if anything
     return chosen
 
 
@@ -75,11 +76,9 @@ def in_one_line(box: str, command: str) -> str:
     said, others = _joined(parts[0]), parts[1:]
     if title == "Required options":
         # Names stand further to the right than the sentence before them, and their help further than they.
-        indents = sorted({len(line) - len(line.lstrip()) for line in parts[0]})
-        names = [
-            line.strip() for line in parts[0] if len(line) - len(line.lstrip()) == indents[min(1, len(indents) - 1)]
-        ]
-        said = f"missing: {', '.join(names)}"
+        indents = sorted({_indent(line) for line in parts[0]})
+        names = [line.strip() for line in parts[0] if _indent(line) in indents[1:2]]
+        said = f"missing: {', '.join(names)}" if names else said
     elif title == "Unrecognized options" and others:
         said = said.replace("Unrecognized options:", "unknown:")
         first, *rest = others[0]
@@ -100,6 +99,10 @@ def _parts(lines: Sequence[str]) -> list[list[str]]:
         elif line.strip():
             parts[-1].append(line)
     return [part for part in parts if part]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _joined(lines: Sequence[str]) -> str:
