@@ -26,7 +26,7 @@ class Randomness:
 
     Attributes:
         initial_phase: cycles, ``(batch, harmonics)``. The fundamental's is not used: it starts at ``start_phase``.
-        noise: standard normal, ``(batch, samples, harmonics)``.
+        noise: standard normal (or :mod:`~melisma.even_noise`, as a model asks), ``(batch, samples, harmonics)``.
         feature_noise: standard normal, ``(batch, channels, frames)``, where a model adds noise to its features.
         start_phase: cycles of the fundamental that were sung before the first sample, ``(batch,)``; ``None`` is zero.
             A piece of a longer curve continues its phase with it.

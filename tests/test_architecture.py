@@ -23,7 +23,7 @@ LEVELS = (
     ("interop",),
     ("generators", "discriminators", "losses", "f0", "data", "editing"),
     ("layers",),
-    ("source", "noise", "phase", "pulse"),
+    ("source", "noise", "even_noise", "phase", "pulse"),
     ("audio",),
     ("kernels",),
     ("config", "constants", "errors", "files"),

@@ -51,6 +51,7 @@ PLAIN = {
     "never-settled": lambda: _spectral(settles=0),
     "settled-twice": lambda: _spectral(n_fft=256, settles=2),
     "held": lambda: _spectral(n_fft=256, hold_frames=5),
+    "even-noise": lambda: _spectral(n_fft=256, noise="even"),
     "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True, draft=False),
     "causal-drafted": lambda: _spectral(n_fft=256, subframes=4, causal=True, settles=0),
     "causal-settled": lambda: _spectral(n_fft=128, subframes=4, causal=True),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from melisma.audio.mel import MelContract
 from melisma.audio.mel_bands import flat_mel, local_power, natural, noise_share
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
+from melisma.even_noise import even_noise
 from melisma.generators.spectral_fast import FastFilters, fast_envelope
 from melisma.generators.spectral_parts import Excitation, Masks, Proposal
 from melisma.generators.spectral_step import step
@@ -52,6 +54,8 @@ class AnalyticConfig:
             trained model decides what of them is heard. Where a voice sets in or dies away an F0 curve says too little.
         causal: nothing looks ahead but the windows, the glide to the next F0 and what drafts are heard through: for
             live singing, without projections. What the mel of the pulse train tells comes a few frames late.
+        noise: ``gaussian``, or ``even`` for noise whose short-time spectra are nearly flat
+            (:mod:`melisma.even_noise`), so that masks need not know how it falls.
     """
 
     mel: MelContract
@@ -61,6 +65,7 @@ class AnalyticConfig:
     low_rounds: int = 16
     hold_frames: int = 0
     causal: bool = False
+    noise: Literal["gaussian", "even"] = "gaussian"
 
     def __post_init__(self) -> None:
         if self.hold_frames < 0 or (self.causal and self.hold_frames):
@@ -191,7 +196,11 @@ class Analytic(nn.Module):
         self, seed: int, start_frame: int, frames: int, batch: int = 1, device: torch.device | str = "cpu"
     ) -> Randomness:
         """:meth:`randomness` less the phase: what the seed alone decides."""
-        noise = counter_normal(seed, start_frame * self.hop_length, frames * self.hop_length, 1, device)
+        start, count = start_frame * self.hop_length, frames * self.hop_length
+        if self.config.noise == "even":
+            noise = even_noise(seed, start, count, device).unsqueeze(-1)
+        else:
+            noise = counter_normal(seed, start, count, 1, device)
         return Randomness(noise=noise.unsqueeze(0).expand(batch, -1, -1))
 
     def forward(
@@ -263,7 +272,11 @@ class Analytic(nn.Module):
     def drawn(self, frames: Tensor, noise: Tensor | None) -> Tensor:
         """White noise ``(batch, samples)`` for so many frames (the last axis); drawn here when ``noise`` is None."""
         if noise is None:
-            return torch.randn(frames.shape[0], frames.shape[-1] * self.hop_length, device=frames.device)
+            count = frames.shape[-1] * self.hop_length
+            if self.config.noise == "even":
+                seeds = torch.randint(1 << 62, (frames.shape[0],)).tolist()
+                return torch.stack([even_noise(seed, 0, count, frames.device) for seed in seeds])
+            return torch.randn(frames.shape[0], count, device=frames.device)
         return noise.squeeze(-1)
 
     def mel_of(self, audio: Tensor, time: Time = WHOLE) -> Tensor:

@@ -147,8 +147,8 @@ def begin(voice: Voice, average: Voice, judges: nn.ModuleDict, start: Start, spe
 def _differences(theirs: GeneratorConfig, ours: GeneratorConfig) -> list[str]:
     if type(theirs) is not type(ours):
         return [f"{type(theirs).__name__} != {type(ours).__name__}"]
-    # Rounds of projection and whether the pitch may differ are no matter of weights.
-    free = ("projections", "low_rounds", "hold_frames", "pitch_controllable", "feature_noise")
+    # Rounds of projection, the noise and whether the pitch may differ are no matter of weights.
+    free = ("projections", "low_rounds", "hold_frames", "noise", "pitch_controllable", "feature_noise")
     before, now = flat(to_mapping(theirs)), flat(to_mapping(ours))
     return [
         f"{key} {before.get(key)} != {now.get(key)}"

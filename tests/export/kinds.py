@@ -49,6 +49,7 @@ CONFIGS = {
         SMALL, source="none", activation="snake", activation_before_upsampling=False, final_activation="clamp"
     ),
     "spectral": SPECTRAL,
+    "spectral-even": dataclasses.replace(SPECTRAL, noise="even"),
     "analytic": AnalyticConfig(mel=MEL, n_fft=256, projections=0),
 }  # fmt: skip
 # The kinds whose draws are inputs in the tests; the others make them from a seed.
