@@ -48,6 +48,11 @@ def even_noise(seed: int, start: int, count: int, device: torch.device | str = "
     device = torch.device(device)
     word = derived_seed(seed, "even noise")
     first = (start + (word >> 1)) % LENGTH
-    place = torch.arange(count, device=device).add_(first).bitwise_and_(LENGTH - 1)
-    values = _table(device).take(place)
-    return -values if word & 1 else values
+    if isinstance(count, int):
+        ends = [min(at + LENGTH, first + count) for at in range(0, first + count, LENGTH)]
+        pieces = [_table(device)[max(first - at * LENGTH, 0) : end - at * LENGTH] for at, end in enumerate(ends)]
+        values = torch.cat(pieces) if pieces else torch.empty(0, device=device)
+    else:  # a length that a traced graph only knows by name
+        place = torch.arange(count, device=device).add(first).bitwise_and(LENGTH - 1)
+        values = _table(device).take(place)
+    return values.neg() if word & 1 else values

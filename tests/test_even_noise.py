@@ -27,6 +27,13 @@ def test_it_goes_on_far_away_and_before_zero(start: int) -> None:
     assert torch.equal(even_noise(1, start, 20)[9:], even_noise(1, start + 9, 11))
 
 
+def test_it_repeats_with_its_table() -> None:
+    whole = even_noise(3, 11, 3 * LENGTH + 5)
+    assert torch.equal(whole[:LENGTH], whole[2 * LENGTH : 3 * LENGTH])
+    assert torch.equal(whole[3 * LENGTH :], whole[:5])
+    assert even_noise(3, LENGTH - 1, 2).tolist() == whole[LENGTH - 12 : LENGTH - 10].tolist()
+
+
 def test_a_negative_count_is_refused() -> None:
     with pytest.raises(MelismaError, match="count"):
         even_noise(0, 0, -1)
