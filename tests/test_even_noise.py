@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from melisma.audio.mel import OPENVPI_44K, log_mel
+from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
 from melisma.errors import MelismaError
 from melisma.even_noise import LENGTH, even_noise
+from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.noise import counter_normal
 
 ROOT = Path(__file__).parent.parent
@@ -97,3 +98,14 @@ def test_the_recipe_makes_noise_of_this_kind() -> None:
     noise = recipe.even_noise(1 << 15, 12, 1)
     assert log_spread(noise, 2048, 0) < 0.45
     assert np.isclose(float(noise.square().mean()), 1.0, atol=1e-5)
+
+
+def test_a_model_that_is_given_no_draws_sings_even_noise_of_its_own_for_every_clip() -> None:
+    mel = MelContract(sample_rate=16000, n_fft=512, win_length=512, hop_length=128, n_mels=40, fmin=40.0, fmax=7000.0)
+    model = Analytic(AnalyticConfig(mel, n_fft=256, projections=0, noise="even"))
+    torch.manual_seed(0)
+    drawn = model.drawn(torch.zeros(2, 2048), None)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, model.drawn(torch.zeros(2, 2048), None))
+    assert not torch.equal(drawn[0].abs(), drawn[1].abs())
+    assert all(log_spread(clip, 2048, 0) < 0.36 for clip in drawn)
