@@ -24,7 +24,7 @@ from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
 from melisma.inference import devices
 from melisma.inference.devices import Exchange, SoundCard, VirtualClock
-from melisma.inference.listening import FRAMES_AT_ONCE, MANY_AT_ONCE, F0Stream, MelStream
+from melisma.inference.listening import AHEAD_SECONDS, FRAMES_AT_ONCE, MANY_AT_ONCE, F0Stream, MelStream
 from melisma.inference.live import Live, _Ear, urgent, work_off
 from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.resynthesis import Settings
@@ -374,4 +374,4 @@ def test_models_that_wait_long_anyway_hear_more_frames_at_once(
     monkeypatch.setattr(Live, "model_seconds", waits / 16000)
     live = Live(vocoder, 16000)
     assert live.frames_at_once == at_once
-    assert live.listening_seconds == pytest.approx((64 + 0.08 * 16000 + (at_once - 1) * 128) / 16000)
+    assert live.listening_seconds == pytest.approx((64 + AHEAD_SECONDS * 16000 + (at_once - 1) * 128) / 16000)
