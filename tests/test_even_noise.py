@@ -28,11 +28,36 @@ def test_it_goes_on_far_away_and_before_zero(start: int) -> None:
     assert torch.equal(even_noise(1, start, 20)[9:], even_noise(1, start + 9, 11))
 
 
-def test_it_repeats_with_its_table() -> None:
-    whole = even_noise(3, 11, 3 * LENGTH + 5)
-    assert torch.equal(whole[:LENGTH], whole[2 * LENGTH : 3 * LENGTH])
-    assert torch.equal(whole[3 * LENGTH :], whole[:5])
-    assert even_noise(3, LENGTH - 1, 2).tolist() == whole[LENGTH - 12 : LENGTH - 10].tolist()
+def test_every_round_is_the_table_from_another_place_and_little_comes_back_and_late() -> None:
+    whole = even_noise(3, 0, 6 * LENGTH).double()
+    rounds = whole.reshape(6, LENGTH)
+    sizes = rounds.abs().sort(dim=1).values
+    assert torch.equal(sizes, sizes[:1].expand(6, -1))
+    spectrum = torch.fft.rfft(torch.cat([whole, torch.zeros_like(whole)])).abs().square()
+    apart = torch.fft.irfft(spectrum)[1 : 6 * LENGTH] / len(whole)
+    assert apart[: 6 * LENGTH // 5].abs().max() < 0.1
+    assert apart.abs().max() < 0.35
+    power = torch.fft.rfft(whole).abs().square().sort(descending=True).values
+    assert power[: len(power) // 5].sum() < 0.7 * power.sum()  # what repeats five times has all of it there
+
+
+def test_it_goes_on_evenly_from_round_to_round() -> None:
+    assert log_spread(even_noise(4, LENGTH - 8192, 16384), 2048, 0) < 0.5
+    assert (
+        abs(log_spread(even_noise(4, LENGTH - 65536, 131072), 2048, 0) - log_spread(even_noise(4, 0, 131072), 2048, 0))
+        < 0.05
+    )
+
+
+def test_a_graph_of_any_length_looks_up_the_same() -> None:
+    class Drawn(torch.nn.Module):
+        def forward(self, like: torch.Tensor) -> torch.Tensor:
+            return even_noise(5, 0, like.shape[0]) + 0.0 * like
+
+    even_noise(5, 0, 1)
+    graph = torch.export.export(Drawn(), (torch.zeros(100),), dynamic_shapes=({0: torch.export.Dim("samples")},))
+    for length in (2, 1000, 4 * LENGTH + 5):
+        assert torch.equal(graph.module()(torch.zeros(length)), even_noise(5, 0, length))
 
 
 def test_a_negative_count_is_refused() -> None:

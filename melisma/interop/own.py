@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
@@ -67,7 +67,8 @@ def save_model(
         tensors[SPEAKERS] = _stored(SPEAKERS, speakers, half)
     stated = header(generator, name, version, licence, provenance, f0_range_hz, speaker_names)
     with replace_on_success(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: json.dumps(stated, ensure_ascii=False)})
+        # Not by save_file: whatever the umask says, it makes files that nobody else may read.
+        temporary.write_bytes(save(tensors, metadata={KEY: json.dumps(stated, ensure_ascii=False)}))
 
 
 def header(

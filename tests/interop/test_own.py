@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_header_holds_what_the_architecture_says(saved: Path) -> None:
     assert {"format", "generator", "config", "mel", "f0", "licence", "provenance", "name", "version"} <= set(stands)
     assert stands["f0"] == {"contract": "zero", "range_hz": [60.0, 1200.0]}
     assert stands["mel"]["n_fft"] == 64
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
+def test_others_may_read_it_as_they_may_read_any_file(saved: Path) -> None:
+    ordinary = saved.with_name("ordinary")
+    ordinary.touch()
+    assert saved.stat().st_mode == ordinary.stat().st_mode
 
 
 def test_saved_and_loaded_are_equal(saved: Path) -> None:
