@@ -22,9 +22,10 @@ from melisma.inference.recording import log_mel_of_frames
 LIVE_METHOD = "swift-f0"
 # Of what comes after a frame so much is waited for.
 AHEAD_SECONDS = 0.04
-# SwiftF0 looks 160 ms ahead, and takes what is not there for silence: so the last sound is turned round and appended.
-# Without that, 80 ms are needed to find as much of the voicing (docs/experiments.md).
-_TURNED_SECONDS = 0.17 - AHEAD_SECONDS
+# SwiftF0 looks 160 ms ahead, and takes what is not there for silence: so the last sound is turned round and appended,
+# as much of it as makes a difference. Without that 80 ms are needed to find as much of the voicing
+# (docs/experiments.md).
+_TURNED_SECONDS = 0.09
 # It also looks 176 ms back.
 BACK_SECONDS = 0.18
 # F0 is found for so many frames at once: half the work at one frame more of latency, or a quarter at three more.
