@@ -2,14 +2,17 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from melisma.audio.mel import OPENVPI_44K, MelContract
+from melisma.generators import analytic as analytic_module
 from melisma.generators import spectral_backbone
 from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.spectral import Spectral, SpectralConfig
+from melisma.inference.vocoder import Info, Vocoder
 from melisma.kernels import choice
 
 pytest.importorskip("numba")
@@ -68,6 +71,32 @@ def test_threads_do_not_change_the_audio() -> None:
     finally:
         torch.set_num_threads(before)
     assert (found[0] - found[1]).abs().max() <= 1e-5 * found[0].std()
+
+
+def test_torch_wakes_no_threads_of_its_own_where_kernels_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay awake for milliseconds, on the very core where a helper is to begin."""
+    before, seen = torch.get_num_threads(), {}
+
+    def watch(name: str) -> None:
+        function = getattr(analytic_module, name)
+
+        def asked(*arguments: object, **more: object) -> object:
+            seen[name] = torch.get_num_threads()
+            return function(*arguments, **more)
+
+        monkeypatch.setattr(analytic_module, name, asked)
+
+    names = ("even_noise", "counter_normal", "natural", "pitch_gate")
+    for name in names:
+        watch(name)
+    try:
+        torch.set_num_threads(2)
+        for noise in ("even", "gaussian"):
+            model = Vocoder(_generator(dataclasses.replace(CONFIGS["spectral"], noise=noise)), Info("small", "small"))
+            model.synthesize(np.full((OPENVPI_44K.n_mels, 300), -4.0, np.float32), np.full(300, 200.0))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == dict.fromkeys(names, 1)
 
 
 def test_the_packed_backbone_follows_its_weights() -> None:

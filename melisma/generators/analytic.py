@@ -175,8 +175,9 @@ class Analytic(nn.Module):
 
         ``f0_hz`` is the whole curve, ``(batch, frames)``. All clips of a batch share the noise of the seed.
         """
-        phase = self._phase(f0_hz, start_frame, frames)
-        drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
+        with workers.ours() if f0_hz.device.type == "cpu" else nullcontext():
+            phase = self._phase(f0_hz, start_frame, frames)
+            drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
         return dataclasses.replace(drawn, initial_phase=phase)
 
     def _phase(self, f0_hz: Tensor, start_frame: int, frames: int) -> Tensor:
@@ -226,8 +227,8 @@ class Analytic(nn.Module):
         Returns:
             ``(batch, 1, frames * hop_length)``.
         """
-        wanted = natural(features, self.mel).transpose(1, 2).contiguous()
         with workers.ours() if self._fast(features) else nullcontext():
+            wanted = natural(features, self.mel).transpose(1, 2).contiguous()
             audio, excitation = self.sing(wanted, f0_hz, randomness or Randomness())
             return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
 
