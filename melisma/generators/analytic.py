@@ -175,6 +175,7 @@ class Analytic(nn.Module):
 
         ``f0_hz`` is the whole curve, ``(batch, frames)``. All clips of a batch share the noise of the seed.
         """
+        # Torch's threads, once awake, would be in the way of those that sing next.
         with workers.ours() if f0_hz.device.type == "cpu" else nullcontext():
             phase = self._phase(f0_hz, start_frame, frames)
             drawn = self.draws(seed, start_frame, frames, f0_hz.shape[0], f0_hz.device)
