@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from melisma.errors import MelismaError
 from melisma.generators.spectral import Spectral
@@ -49,18 +48,14 @@ def level(generator: Spectral, from_hz: float) -> None:
     first = int(-(-from_hz * generator.config.n_fft // generator.sample_rate))
     if first < BINS_BELOW:
         raise MelismaError(f"level from {from_hz:g} Hz: there are not {BINS_BELOW} bins below")
-    for values in (generator.head.weight, generator.head.bias):
-        for prior in (0, generator.bins):
-            _level(values.data, prior + first, prior + generator.bins)
-
-
-def _level(rows: Tensor, first: int, stop: int) -> None:
-    rows[first:stop] = rows[first - BINS_BELOW : first].mean(dim=0)
+    for values in (generator.head.weight.data, generator.head.bias.data):
+        for rows in (values[: generator.bins], values[generator.bins : 2 * generator.bins]):  # pulses, noise
+            rows[first:] = rows[first - BINS_BELOW : first].mean(dim=0)
 
 
 def _share(text: str) -> tuple[LoadedModel, float]:
-    path, _, share = text.partition("=")
-    return load_checkpoint(path), float(share or 1.0)
+    path, _, share = text.rpartition("=") if "=" in text else (text, "", "1")
+    return load_checkpoint(path), float(share)
 
 
 def main() -> int:
