@@ -1,10 +1,12 @@
-"""Make what is shipped of what was learned: the mean of some models' weights, level where recordings say nothing.
+"""Make what is shipped of what was learned: the mean of some models' weights, without a line near the top of the band.
 
-    python recipes/finish.py MODEL=SHARE [MODEL=SHARE ...] -o OUT.safetensors [--version V] [--level-from HZ]
+    python recipes/finish.py MODEL=SHARE [MODEL=SHARE ...] -o OUT.safetensors [--version V] [--bridge LOW HIGH]
 
 MODEL is what ``melisma export model`` wrote of runs of one recipe, SHARE its part of the mean (1 where there is one
-model alone). Near the top of the band the sounds that models learn from end, some with a hump or a line that comes of
-how they were recorded: of the bins from HZ on a spectral model says what it says, on the average, of the eight below.
+model alone). Some recordings that models learn from have a line or a hump where they end, which the model then sings:
+of the bins from LOW to HIGH Hz a spectral model says what lies on a straight line between the means of the eight bins
+below and above; up to the end of the band, what it says of those below. melisma-44k 0.6.1 is bridged from 20,950 to
+21,250 Hz, melisma-44k-live from 20,950 to 22,050.
 """
 
 import argparse
@@ -19,8 +21,7 @@ from melisma.generators.spectral import Spectral
 from melisma.interop.checkpoint import load_checkpoint, save_checkpoint
 from melisma.interop.loaded import LoadedModel
 
-LEVEL_FROM_HZ = 20_950.0
-BINS_BELOW = 8
+BINS_BESIDE = 8
 
 
 def mean_of(models: list[LoadedModel], shares: list[float]) -> LoadedModel:
@@ -43,14 +44,21 @@ def mean_of(models: list[LoadedModel], shares: list[float]) -> LoadedModel:
     return last
 
 
-def level(generator: Spectral, from_hz: float) -> None:
-    """Let the head say of every bin from ``from_hz`` on the mean of what it says of the bins below."""
-    first = int(-(-from_hz * generator.config.n_fft // generator.sample_rate))
-    if first < BINS_BELOW:
-        raise MelismaError(f"level from {from_hz:g} Hz: there are not {BINS_BELOW} bins below")
+def bridge(generator: Spectral, low_hz: float, high_hz: float) -> None:
+    """Let the head say of the bins from ``low_hz`` to ``high_hz`` what lies between those below and those above."""
+    first, stop = (-int(-hz * generator.config.n_fft // generator.sample_rate) for hz in (low_hz, high_hz))
+    if not BINS_BESIDE <= first < stop:
+        raise MelismaError(
+            f"a bridge from {low_hz:g} to {high_hz:g} Hz: give two frequencies, {BINS_BESIDE} bins below"
+        )
+    ends = stop + BINS_BESIDE > generator.bins
     for values in (generator.head.weight.data, generator.head.bias.data):
         for rows in (values[: generator.bins], values[generator.bins : 2 * generator.bins]):  # pulses, noise
-            rows[first:] = rows[first - BINS_BELOW : first].mean(dim=0)
+            below = rows[first - BINS_BESIDE : first].mean(dim=0)
+            above = below if ends else rows[stop : stop + BINS_BESIDE].mean(dim=0)
+            bridged = rows[first:] if ends else rows[first:stop]
+            for number, row in enumerate(bridged, 1):
+                row.copy_(torch.lerp(below, above, number / (len(bridged) + 1)))
 
 
 def _share(text: str) -> tuple[LoadedModel, float]:
@@ -64,13 +72,15 @@ def main() -> int:
     parser.add_argument("models", nargs="+", metavar="MODEL=SHARE")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--version", help="of the model; that of the last one where it is not given")
-    parser.add_argument("--level-from", type=float, default=LEVEL_FROM_HZ, metavar="HZ", help="default: %(default)g")
+    parser.add_argument("--bridge", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of spectral models")
     options = parser.parse_args()
     try:
         models, shares = zip(*map(_share, options.models), strict=True)
         made = mean_of(list(models), list(shares))
-        if isinstance(made.generator, Spectral):
-            level(made.generator, options.level_from)
+        if options.bridge:
+            if not isinstance(made.generator, Spectral):
+                raise MelismaError(f"{made.name} has no bins; leave --bridge out")
+            bridge(made.generator, *options.bridge)
         save_checkpoint(dataclasses.replace(made, version=options.version or made.version), options.out, half=True)
     except (MelismaError, ValueError) as error:
         print(f"finish: {error}", file=sys.stderr)

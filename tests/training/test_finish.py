@@ -1,4 +1,4 @@
-"""What is shipped of what was learned: means of weights, and a level top of the band."""
+"""What is shipped of what was learned: means of weights, and bridges over bins."""
 
 import importlib.util
 import subprocess
@@ -37,11 +37,11 @@ def finish() -> ModuleType:
     return module
 
 
-def test_the_mean_of_two_and_a_level_top(tmp_path: Path) -> None:
+def test_the_mean_of_two_with_a_bridge(tmp_path: Path) -> None:
     first, second = (write(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
     out = tmp_path / "out.safetensors"
     given = [f"{tmp_path / '1.safetensors'}=1", f"{tmp_path / '2.safetensors'}=3"]
-    command = [sys.executable, str(SCRIPT), *given, "-o", str(out), "--version", "1.1", "--level-from", "7000"]
+    command = [sys.executable, str(SCRIPT), *given, "-o", str(out), "--version", "1.1", "--bridge", "6000", "6500"]
     subprocess.run(command, check=True)
     made = load_checkpoint(out)
     assert (made.name, made.version, made.licence) == ("small", "1.1", "MIT")
@@ -49,11 +49,12 @@ def test_the_mean_of_two_and_a_level_top(tmp_path: Path) -> None:
     torch.testing.assert_close(made.generator.entry.weight, wanted, rtol=1e-3, atol=1e-5)
     head = 0.25 * first.head.weight + 0.75 * second.head.weight
     for prior in (0, BINS):
-        top = made.generator.head.weight[prior + 112 : prior + BINS]  # from 7000 Hz on
-        assert torch.equal(top, top[:1].expand_as(top))
-        torch.testing.assert_close(top[0], head[prior + 104 : prior + 112].mean(dim=0), rtol=1e-3, atol=1e-6)
-        kept = slice(prior, prior + 112)
-        torch.testing.assert_close(made.generator.head.weight[kept], head[kept], rtol=1e-3, atol=1e-6)
+        made_rows, rows = (weight[prior : prior + BINS] for weight in (made.generator.head.weight, head))
+        for kept in (slice(0, 96), slice(104, BINS)):  # 6000 Hz is bin 96, 6500 bin 104
+            torch.testing.assert_close(made_rows[kept], rows[kept], rtol=1e-3, atol=1e-6)
+        below, above = rows[88:96].mean(dim=0), rows[104:112].mean(dim=0)
+        for number, row in enumerate(made_rows[96:104], 1):
+            torch.testing.assert_close(row, below + (above - below) * number / 9, rtol=2e-3, atol=1e-5)
     torch.testing.assert_close(made.generator.head.weight[2 * BINS :], head[2 * BINS :], rtol=1e-3, atol=1e-6)
 
 
@@ -78,8 +79,17 @@ def test_what_has_no_mean_is_named(tmp_path: Path, finish: ModuleType) -> None:
         finish.mean_of(models, [1.0, 1.0])
     with pytest.raises(MelismaError, match="add up to 0"):
         finish.mean_of(models[:1], [0.0])
-    with pytest.raises(MelismaError, match="not 8 bins below"):
-        finish.level(models[0].generator, 100.0)
+    for low, high in ((100.0, 7000.0), (7000.0, 6000.0), (7000.0, 7000.0)):
+        with pytest.raises(MelismaError, match="give two frequencies"):
+            finish.bridge(models[0].generator, low, high)
+
+
+def test_up_to_the_end_it_says_what_it_says_below(tmp_path: Path, finish: ModuleType) -> None:
+    model = write(tmp_path / "a.safetensors", 1)
+    below = model.head.weight[BINS + 104 : BINS + 112].mean(dim=0)
+    with torch.inference_mode():
+        finish.bridge(model, 7000.0, 8000.0)
+    assert torch.allclose(model.head.weight[BINS + 112 : 2 * BINS], below.expand(17, -1))
 
 
 @pytest.mark.parametrize("given", ["missing.safetensors", "missing.safetensors=0.5", "a=b"])
