@@ -72,7 +72,7 @@ def test_a_batch_is_its_clips(model: Analytic) -> None:
         for row in range(3):
             one = Randomness(draws.initial_phase[row : row + 1], draws.noise[row : row + 1])
             alone = model(features[row : row + 1], f0_hz[row : row + 1], randomness=one)
-            assert (alone - together[row]).abs().max() < 2e-4 * together.std()  # rounding, through dozens of rounds
+            assert (alone - together[row]).abs().max() < 5e-4 * together.std()  # rounding, through dozens of rounds
 
 
 def test_pieces_are_the_whole(model: Analytic) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from melisma.benchmarking import measure, report, subjects
 from melisma.cli import main
 from melisma.generators.nsf_hifigan import NsfHifiganConfig
+from melisma.kernels import choice
 
 SMALL = NsfHifiganConfig(
     8000, 8, (4, 4), (8, 8), 16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),), speaker_channels=3
@@ -40,13 +42,28 @@ def test_rows_and_their_ratios(small: str) -> None:
     peaks: dict[tuple[int, str], float] = {}
     setting = measure.Setting(threads=1, batch=2, chunk_seconds=0.1, seconds=0.2)
     made = measure.rows(small, setting, ("float32", "bfloat16"), 2, peaks)
-    assert [(row.path, row.precision) for row in made] == [
-        ("plain", "float32"), ("fast", "float32"), ("plain", "bfloat16"), ("fast", "bfloat16"),
-    ]  # fmt: skip
+    assert [(row.path, row.precision) for row in made] == measure.variants(("float32", "bfloat16"))
     assert made[0].ratio == 1.0
     assert all(row.times_real_time > 0 and row.gflops > 0 for row in made)
     assert set(peaks) == {(1, "float32"), (1, "bfloat16")}
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_the_plain_path_is_left_out_where_it_would_take_minutes(capable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "bfloat16_convolutions", lambda: choice.Choice("", capable, ""))
+    slow = ("plain", "bfloat16")
+    found = measure.variants(("float32", "bfloat16"))
+    assert [one for one in found if one != slow] == [("plain", "float32"), ("fast", "float32"), ("fast", "bfloat16")]
+    assert (slow in found) == capable
+    assert slow not in measure.variants(("float32", "bfloat16"), spectral=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_peak_takes_no_longer_than_the_table(precision: str) -> None:
+    begin = time.perf_counter()
+    assert measure.peak_gflops(precision) > 0
+    assert time.perf_counter() - begin < 10
 
 
 def test_operations_are_counted() -> None:
@@ -69,7 +86,7 @@ def test_the_command_prints_and_writes(small: str, tmp_path: Path, capsys: pytes
     assert f"| {small} | fast | float32 | 1 | 1 | whole |" in printed
     content = json.loads((tmp_path / "bench.json").read_text())
     assert {row["path"] for row in content["rows"]} == {"plain", "fast"}
-    assert content["peaks"][0]["gflops"] > 1
+    assert {peak["precision"]: peak["gflops"] for peak in content["peaks"]}["float32"] > 1
     assert (tmp_path / "bench.md").read_text().startswith("- ")
 
 
