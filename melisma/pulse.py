@@ -106,6 +106,8 @@ def next_pulses(edges_hz: Tensor, phase: Tensor, sample_rate: int, hop_length: i
     Returns:
         ``(batch, segments * hop_length)``, and the phase at the last centre, within one cycle.
     """
+    if kernel.fused(hop_length, edges_hz) and edges_hz.shape[1] > 1:
+        return kernel.pulses(edges_hz, phase, sample_rate, BAND_SHARE * sample_rate / 2, hop_length)
     start, end, voiced_start, voiced_end = _edges(edges_hz)
     advance = segment_cycles(start, end, sample_rate, hop_length)
     total = torch.cumsum(advance, dim=1)
@@ -117,9 +119,6 @@ def next_pulses(edges_hz: Tensor, phase: Tensor, sample_rate: int, hop_length: i
     log_ratio = torch.log(end.clamp(min=1e-3) / first)
     # Reduced to one cycle before it is rounded: the highest harmonic multiplies what is lost by hundreds.
     offset = torch.remainder(offset, 1.0)
-    if kernel.fused(hop_length, edges_hz):
-        segments = torch.stack([first, end, voiced_start, voiced_end, log_ratio], dim=-1)
-        return kernel.pulses(segments, offset, sample_rate, BAND_SHARE * sample_rate / 2, hop_length), end_phase
     position = (torch.arange(hop_length, device=edges_hz.device, dtype=edges_hz.dtype) + 0.5) / hop_length
     frequency = first.unsqueeze(-1) * torch.exp(log_ratio.unsqueeze(-1) * position)
     cycles = torch.cumsum(frequency.double() / sample_rate, dim=-1) + offset.unsqueeze(-1)

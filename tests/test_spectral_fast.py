@@ -17,7 +17,7 @@ from melisma.kernels import choice
 
 pytest.importorskip("numba")
 
-SMALL = MelContract(24000, 1024, 1024, 256, 80, 0.0, 12000.0, padding="nvstft")
+SMALL = MelContract(24000, 1024, 1024, 256, 100, 0.0, 12000.0, padding="nvstft")  # bands are no sixteens
 CONFIGS: dict[str, AnalyticConfig] = {
     "analytic": AnalyticConfig(OPENVPI_44K, projections=1),
     "spectral": SpectralConfig(OPENVPI_44K, channels=32, blocks=3, projections=1),
@@ -26,6 +26,7 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
     "settled-twice": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=2),
     "never-settled": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=0),
+    "held": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=1, hold_frames=3),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),
     "causal-drafted": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, settles=0),
 }

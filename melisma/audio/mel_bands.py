@@ -49,6 +49,11 @@ def noise_share(sample_rate: int, n_fft: int, device: torch.device, dtype: torch
     return torch.tensor(10.0 ** (decibel / 20.0), device=device, dtype=dtype)
 
 
+def pulse_part(noise_part: Tensor) -> Tensor:
+    """Natural log of the share of the amplitude that is left beside a share of noise, of equal power together."""
+    return 0.5 * torch.log1p(-noise_part.square())
+
+
 def flat_mel(mel: MelContract, like: Tensor) -> Tensor:
     """Natural log of the expected mel of unit white noise, ``(n_mels,)``: what a level of 1 looks like in each band."""
     return _flat_mel(mel, like.device, like.dtype)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import flat_mel, local_power, natural, noise_share
+from melisma.audio.mel_bands import flat_mel, local_power, natural, noise_share, pulse_part
 from melisma.audio.stft import odd_split
 from melisma.errors import MelismaError
 from melisma.even_noise import even_noise
-from melisma.generators.spectral_fast import FastFilters, fast_envelope
+from melisma.generators.spectral_fast import FastFilters, fast_start
 from melisma.generators.spectral_parts import Excitation, Masks, Proposal
 from melisma.generators.spectral_step import step
 from melisma.kernels import projection as kernel
@@ -30,6 +30,7 @@ from melisma.layers.pitch_gate import (
     pitch_gate,
     ripple_hz,
     sharpness,
+    widths,
 )
 from melisma.layers.streaming import WHOLE, Memory, State, Time
 from melisma.noise import counter_normal
@@ -304,16 +305,16 @@ class Analytic(nn.Module):
 
         ``time`` is the memory of a step; then less may come out than went in, the rest with a later step.
         """
-        width_hz = self.width_hz(wanted, f0_hz, pulse_mel, time)
-        sharp = sharpness(wanted, partial(time.through, "sharp", self.average))
+        width_hz, sharp = self.widths(wanted, f0_hz, pulse_mel, time)
         streams = (wanted, f0_hz, pulse_mel, width_hz, sharp)
         wanted, f0_hz, pulse_mel, width_hz, sharp = time.together("envelope", *streams, axis=1)
+        held = HELD_PULSES if self.config.hold_frames else 0.0
+        if self._fast(wanted):
+            return Proposal(wanted, f0_hz, pulse_mel, *fast_start(self.config, wanted, width_hz, f0_hz, held), sharp)
         envelope = self.envelope(wanted, width_hz)
         share = noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
-        pulse_log = envelope + 0.5 * torch.log1p(-share.square())
-        if self.config.hold_frames:
-            pulse_log = pulse_log + HELD_PULSES * (1.0 - voiced)
+        pulse_log = envelope + pulse_part(share) + held * (1.0 - voiced)
         noise_log = envelope + torch.log(share) * voiced
         return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, sharp)
 
@@ -322,11 +323,10 @@ class Analytic(nn.Module):
         both = torch.cat([proposal.pulse_log, proposal.noise_log], dim=-1)
         return Masks(*time.through("between", self.subframes, both).chunk(2, dim=-1))
 
-    def width_hz(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Tensor:
-        """Distance of the harmonics that the mel shows, ``(batch, frames)`` in Hz.
-
-        F0, but where the mel shows the harmonics of a higher pitch, theirs.
-        """
+    def widths(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> tuple[Tensor, Tensor]:
+        """:func:`melisma.layers.pitch_gate.widths`, also in steps and causally."""
+        if time is WHOLE and not self.config.causal:
+            return widths(wanted, pulse_mel, f0_hz, self.mel)
         compared = wanted
         if self.config.causal:  # the pulses' mel is late, so its partner must be
             compared = time.through("compared", Delay(self.late_frames, 0.0), wanted)
@@ -334,15 +334,14 @@ class Analytic(nn.Module):
         foreign = foreign_ripple(compared, pulse_mel, partial(time.through, "foreign", self.average))
         ripple = ripple_hz(wanted, self.mel, partial(time.through, "ripple", self.average))
         f0_hz, foreign, ripple = time.together("width", f0_hz, foreign, ripple)
-        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign)
+        sharp = sharpness(wanted, partial(time.through, "sharp", self.average))
+        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign), sharp
 
     def envelope(self, wanted: Tensor, width_hz: Tensor) -> Tensor:
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.
 
         The power is averaged over ``width_hz`` around every bin, which takes the harmonics out.
         """
-        if self._fast(wanted):
-            return fast_envelope(self.config, wanted, width_hz)
         power = local_power(wanted, width_hz, self.mel, self.config.n_fft)
         return 0.5 * torch.log(power.clamp(min=1e-14))
 

@@ -118,6 +118,16 @@ class Spectral(Analytic):
 
     def correct(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
         """What the backbone makes of a proposal and of what it sounds like."""
+        known = heard is not None and time is WHOLE and self._fast(heard)
+        fast = packed(self, proposal.wanted) if known else None
+        if fast is not None and heard is not None:
+            missed, out = fast.after_draft(proposal, heard, MAX_STEP)
+            now, later = self._next_belief(out[..., 2 * self.bins :])
+            said = out[..., : 2 * self.bins]
+            return dataclasses.replace(fast_belief(self.config, proposal, missed, now, said), belief=later)
+        return self._correct(proposal, heard, time)
+
+    def _correct(self, proposal: Proposal, heard: Tensor | None, time: Time) -> Proposal:
         missed: tuple[Tensor, ...] = ()
         if heard is not None:
             proposal, (heard,) = proposal.together("drafted", time, heard)

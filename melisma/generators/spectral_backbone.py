@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melisma.kernels import LANES, choice, frames_amx, numba_part, rounding, workers
+from melisma.generators.spectral_parts import Proposal
+from melisma.kernels import LANES, choice, frames_amx, numba_part, ripple, rounding, workers
 from melisma.kernels.grid import together
 from melisma.kernels.projection import fused
+from melisma.layers.pitch_gate import REACH_BANDS
 from melisma.layers.weights import made_of, weights_of
 
 _frames = numba_part("frames_numba")
@@ -64,11 +66,27 @@ class FastBackbone:
 
         Within :func:`melisma.kernels.rounding.halved`, tiles round to bfloat16.
         """
-        return together([self._clip(clip) for clip in conditions])
+        ends = (self.left, self.size - 1 - self.left)
+        return together([self._clip(F.pad(clip, (0, self.spare, *ends))) for clip in conditions])
 
-    def _clip(self, conditions: Tensor) -> Tensor:
-        frames = conditions.shape[0]
-        heard = F.pad(conditions, (0, self.spare, self.left, self.size - 1 - self.left))
+    def after_draft(self, proposal: Proposal, heard: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+        """What a draft that sounds like ``heard`` misses of a proposal, and what the head says of both.
+
+        ``largest`` is in nepers: more is not missed. Both are ``(batch, frames, rows)``.
+        """
+        missed, said = [], []
+        streams = proposal.wanted, proposal.pulse_mel, heard, proposal.f0_hz, proposal.sharp
+        for wanted, pulses, sound, f0_hz, sharp in zip(*streams, strict=True):
+            frames, bands = wanted.shape
+            rows = torch.empty(frames + self.size - 1, 3 * bands + 2 + self.spare)
+            rows[: self.left], rows[self.left + frames :] = 0.0, 0.0
+            sizes = REACH_BANDS, largest, self.left
+            missed.append(ripple.conditions((wanted, pulses, sound), f0_hz, sharp, sizes, rows))
+            said.append(self._clip(rows))
+        return together(missed), together(said)
+
+    def _clip(self, heard: Tensor) -> Tensor:
+        frames = heard.shape[0] - self.size + 1
         groups, width = self.channels // LANES, self.leave[3].size
         work = [torch.empty(frames * groups, LANES).numpy() for _ in range(2)] + [torch.empty(frames, width).numpy()]
         count = max(1, min(workers.count(), frames // _LEAST_FRAMES))

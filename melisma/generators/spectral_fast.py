@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from melisma.audio.mel import MelContract
-from melisma.audio.mel_bands import band_to_bin_weights, flat_mel
+from melisma.audio.mel_bands import band_to_bin_weights, flat_mel, noise_share, pulse_part
 from melisma.audio.stft import hann
 from melisma.constants import constant
 from melisma.generators.spectral_parts import Proposal
@@ -40,18 +40,24 @@ class FastFilters:
         return together([clip.sing(pulse, noise) for clip, pulse, noise in rows])
 
 
-def fast_envelope(config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor) -> Tensor:
-    """:meth:`melisma.generators.spectral.Analytic.envelope`."""
+def fast_start(
+    config: "AnalyticConfig", wanted: Tensor, width_hz: Tensor, f0_hz: Tensor, held: float
+) -> tuple[Tensor, Tensor]:
+    """The masks that :meth:`melisma.generators.analytic.Analytic.start` begins with."""
     shared = _masks(config.mel, config.n_fft, config.subframes, config.causal)
-    bins = len(shared.lower)
-    width = (width_hz * config.n_fft / config.mel.sample_rate).clamp(min=1.0, max=bins / 2).double()
-    return together([shared.envelopes(mel, row)[:, :bins] for mel, row in zip(wanted, width, strict=True)])
+    width = (width_hz * config.n_fft / config.mel.sample_rate).clamp(min=1.0, max=len(shared.lower) / 2).double()
+    made = [shared.begin(*rows, held) for rows in zip(wanted, width, f0_hz, strict=True)]
+    pulse_log, noise_log = (together(masks) for masks in zip(*made, strict=True))
+    return pulse_log, noise_log
 
 
-def fast_belief(config: "AnalyticConfig", proposal: Proposal, missed: Tensor, belief: Tensor) -> Proposal:
-    """What :class:`melisma.generators.spectral.Spectral` makes of a draft."""
+def fast_belief(
+    config: "AnalyticConfig", proposal: Proposal, missed: Tensor, belief: Tensor, said: Tensor | None = None
+) -> Proposal:
+    """What :class:`melisma.generators.spectral.Spectral` makes of a draft; ``said`` is added to both masks besides."""
     shared = _masks(config.mel, config.n_fft, config.subframes, config.causal)
-    rows = zip(proposal.pulse_log, proposal.noise_log, missed, belief, strict=True)
+    own = [None] * len(missed) if said is None else said
+    rows = zip(proposal.pulse_log, proposal.noise_log, missed, belief, own, strict=True)
     made = [shared.believe((pulse, noise), *heard) for pulse, noise, *heard in rows]
     pulse_log, noise_log = (together(masks) for masks in zip(*made, strict=True))
     return dataclasses.replace(proposal, pulse_log=pulse_log, noise_log=noise_log)
@@ -63,4 +69,6 @@ def _masks(mel: MelContract, n_fft: int, subframes: int, causal: bool) -> Masks:
     transform = Transform(hop_length, hann(n_fft, like).numpy(), (n_fft - hop_length) // 2, reflected=False)
     lower, weights = neighbours(band_to_bin_weights(mel, n_fft, like.device, like.dtype))
     offsets = np.array(Subframes(subframes, causal).offsets, np.float32)
-    return Masks(transform, offsets, mel.floor**2, flat_mel(mel, like), lower, weights)
+    share = noise_share(mel.sample_rate, n_fft, like.device, like.dtype)
+    split = (pulse_part(share).numpy(), torch.log(share).numpy())
+    return Masks(transform, offsets, mel.floor**2, flat_mel(mel, like), lower, weights, split)

@@ -34,32 +34,53 @@ def worth_loading(values: int) -> bool:
     return _asked["values"] > _MANY_VALUES
 
 
-def pulses(segments: Tensor, offset: Tensor, sample_rate: int, highest_hz: float, hop_length: int) -> Tensor:
-    """The pulse train of segments, see :func:`melisma.pulse.next_pulses`.
+def held(f0_hz: Tensor, frames: int) -> Tensor | None:
+    """Notes that go on, ``(batch, frames)``, see :class:`melisma.layers.framing.Hold`; None where it cannot."""
+    if not (choice.holds_values(f0_hz) and ready.usable(choice.excitation())):
+        return None
+    out = torch.empty(f0_hz.shape)
+    for curve, made in zip(f0_hz, out, strict=True):
+        _numba().held(curve.contiguous().numpy(), frames, made.numpy())
+    return out
+
+
+def pulses(
+    edges_hz: Tensor, phase: Tensor, sample_rate: int, highest_hz: float, hop_length: int
+) -> tuple[Tensor, Tensor]:
+    """The pulse train between the centres of frames, see :func:`melisma.pulse.next_pulses`.
 
     Args:
-        segments: start and end F0, start and end voicing, and log of the ratio of the F0s, ``(batch, segments, 5)``.
-        offset: cycles at the start of each, float64 ``(batch, segments)``.
+        edges_hz: F0 at the centres, ``(batch, segments + 1)``, 0 where unvoiced.
+        phase: cycles at the first centre, float64 ``(batch, 1)``.
         sample_rate: Hz.
         highest_hz: of the highest harmonic.
         hop_length: samples a segment.
 
     Returns:
-        ``(batch, segments * hop_length)``.
+        ``(batch, segments * hop_length)``, and the phase at the last centre, within one cycle.
     """
-    batch, count = offset.shape
-    given = segments.reshape(-1, 5).contiguous().numpy()
-    begin = offset.reshape(-1).contiguous().numpy()
+    batch, count = edges_hz.shape[0], edges_hz.shape[1] - 1
+    given, begin = torch.empty(batch * count, 5), np.empty(batch * count)
+    segments, ratio = given.numpy(), torch.empty(batch * count)
+    end_phase = torch.empty(batch, 1, dtype=torch.float64)
+    for clip, (curve, start) in enumerate(zip(edges_hz, phase[:, 0].tolist(), strict=True)):
+        rows = slice(clip * count, (clip + 1) * count)
+        shape = (float(sample_rate), float(hop_length))
+        work = segments[rows], ratio[rows].numpy(), begin[rows]
+        end_phase[clip] = _numba().segments(curve.contiguous().numpy(), start, shape, *work)
+    # Torch's logarithm, whose last bit is heard: the highest harmonic multiplies it by hundreds.
+    given[:, 4] = torch.log(ratio)
     position = ((torch.arange(hop_length, dtype=torch.float32) + 0.5) / hop_length).reshape(-1, LANES).numpy()
-    rows = hop_length // LANES
-    out = torch.empty(batch * count * rows, LANES)
-    made, shape = out.numpy(), (float(sample_rate), np.float32(highest_hz))
+    rows_each = hop_length // LANES
+    out = torch.empty(batch * count * rows_each, LANES)
+    made, limits = out.numpy(), (float(sample_rate), np.float32(highest_hz))
 
     def part(first: int, stop: int) -> None:
-        _numba().pulses(given[first:stop], begin[first:stop], shape, position, made[first * rows : stop * rows])
+        target = made[first * rows_each : stop * rows_each]
+        _numba().pulses(segments[first:stop], begin[first:stop], limits, position, target)
 
     workers.together([partial(part, *ends) for ends in _shares(batch * count, _LEAST_SEGMENTS)])
-    return out.reshape(batch, count * hop_length)
+    return out.reshape(batch, count * hop_length), end_phase
 
 
 def harmonics(phase: Tensor, offsets: Tensor, weights: Tensor, noise: Tensor, levels: Tensor) -> Tensor:

@@ -15,9 +15,53 @@ from melisma.kernels.lanes_numba import (
     whole_below,
 )
 
-_ONE, _HALF, _TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
+_ZERO, _ONE, _HALF, _TWO = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(2.0)
+_LEAST_HZ = np.float32(1e-3)
 _COARSE = np.float64(1 << 16)
 _NEAR = np.float32((1e-4 / np.pi) ** 2)  # squared cycles from a pulse's middle
+
+
+@compiled
+def held(f0, frames, out):  # type: ignore[no-untyped-def]
+    """See :class:`melisma.layers.framing.Hold`; both curves are ``(frames,)``."""
+    for f in range(f0.size):
+        made = f0[f]
+        away = 1
+        while not made > 0.0 and away <= frames:
+            before = f0[f - away] if f >= away else _ZERO
+            behind = f0[f + away] if f + away < f0.size else _ZERO
+            made = before if before > 0.0 else behind
+            away += 1
+        out[f] = made
+
+
+@compiled
+def segments(edges, phase, shape, out, ratio, offset):  # type: ignore[no-untyped-def]
+    """What :func:`melisma.pulse.next_pulses` needs of a curve; the phase at its end, within one cycle.
+
+    Args:
+        edges: F0 at the centres of frames, float32 ``(segments + 1,)``.
+        phase: cycles at the first of them.
+        shape: ``(sample rate, hop)``.
+        out: made here but for its last column, see :func:`pulses`.
+        ratio: made here: of the F0s at both ends, float32 ``(segments,)``.
+        offset: made here, see :func:`pulses`.
+    """
+    sample_rate, hop = shape
+    advanced = 0.0
+    for s in range(offset.size):
+        left, right = edges[s], edges[s + 1]
+        start = left if left > _ZERO else right
+        end = right if right > _ZERO else left
+        low, high = max(np.float64(start), 1e-3), max(np.float64(end), 1e-3)
+        half = np.log(high / low) / hop / 2.0
+        series = hop if abs(half) < 1e-9 else np.sinh(hop * half) / np.sinh(half)
+        out[s, 0], out[s, 1] = max(start, _LEAST_HZ), end
+        out[s, 2], out[s, 3] = _ONE if left > _ZERO else _ZERO, _ONE if right > _ZERO else _ZERO
+        ratio[s] = max(end, _LEAST_HZ) / out[s, 0]
+        offset[s] = (advanced + phase) % 1.0
+        advanced += np.float64(start) * np.exp(hop * half) * series / sample_rate
+    return (advanced + phase) % 1.0
 
 
 @compiled

@@ -6,7 +6,7 @@ last hops are also the first of the next lane. A signal is ``(rows, 16)``, a row
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from melisma.kernels import LANES, numba_part, workers
 _numba = numba_part("grid_numba")
 
 _LEAST_UNITS = 4  # for a worker of its own
-_LEAST_BLOCKS = 200  # of sixteen rows, likewise
+_LEAST_BLOCKS = 600  # of sixteen rows, likewise: to wake a worker takes as long as so many
 
 
 def fits(n_fft: int) -> bool:
@@ -57,31 +57,30 @@ class Transform:
         """Hops of a frame that the next one also covers."""
         return self.n_fft // self.hop_length - 1
 
-    @property
+    @cached_property
     def tables(self) -> tuple[np.ndarray, ...]:
         """What the kernels need of it."""
         from melisma.kernels import fft_numba
 
         return (self.window, *fft_numba.tables(self.n_fft))
 
+    def density(self, frames: int, slots: int) -> np.ndarray:
+        """One over the sum of the squared windows of so many frames."""
+        return _density(self, frames, slots)
+
 
 class Grid:
-    """How the frames of a clip are spread over lanes and workers.
+    """How the frames of a clip are spread over lanes and workers; make it with :func:`grid_of`.
 
     Lane ``l`` has the frames from ``l * slots`` on. A worker needs as many slots as frames overlap, or its ends would
     reach past its neighbours.
-
-    Args:
-        frames: of the clip.
-        shared_hops: hops of a frame that the next one also covers.
-        unit: frames that stay together, in one lane and one worker.
     """
 
-    def __init__(self, frames: int, shared_hops: int, unit: int = 1) -> None:
+    def __init__(self, frames: int, shared_hops: int, unit: int, most: int) -> None:
         self.frames, self.shared_hops = frames, shared_hops
         units = -(-max(-(-frames // LANES), shared_hops + 1) // unit)
         self.slots = units * unit
-        count = max(1, min(workers.count(), units // max(_LEAST_UNITS, -(-shared_hops // unit))))
+        count = max(1, min(most, units // max(_LEAST_UNITS, -(-shared_hops // unit))))
         self.edges = np.array([units * part // count * unit for part in range(count + 1)])
 
     def run(self, kernel: Any, *arguments: Any) -> None:
@@ -98,15 +97,16 @@ class Grid:
         """A value in frames of the clip, 0 in those that only fill the lanes: ``(slots, 16)``, to be read only."""
         return _live(self.frames, self.slots, value)
 
-    def slotwise(self, values: Tensor) -> np.ndarray:
-        """``(frames, rows)`` -> ``(slots * rows, 16)``, zeros beyond the last frame."""
-        padded = torch.nn.functional.pad(values, (0, 0, 0, self.slots * LANES - self.frames))
-        return padded.reshape(LANES, -1).t().contiguous().numpy()
 
-    def rows(self, values: np.ndarray) -> Tensor:
-        """The inverse of :meth:`slotwise`."""
-        flat = torch.from_numpy(values).t().reshape(LANES * self.slots, -1)
-        return flat[: self.frames]
+def grid_of(frames: int, shared_hops: int, unit: int = 1) -> Grid:
+    """The grid of a clip for the workers that there are now.
+
+    Args:
+        frames: of the clip.
+        shared_hops: hops of a frame that the next one also covers.
+        unit: frames that stay together, in one lane and one worker.
+    """
+    return _grid(frames, shared_hops, unit, workers.count())
 
 
 class Signal:
@@ -140,8 +140,7 @@ class Signal:
     @property
     def density(self) -> np.ndarray:
         """One over the sum of the squared windows."""
-        key = (self.grid.frames, self.grid.slots, self.transform.hop_length)
-        return _density(*key, self.transform.window.tobytes())
+        return self.transform.density(self.grid.frames, self.grid.slots)
 
     def sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Room for every worker's sums of frames, and for what waits to be added to them."""
@@ -162,11 +161,17 @@ def _live(frames: int, slots: int, value: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _density(frames: int, slots: int, hop_length: int, window: bytes) -> np.ndarray:
-    squares = torch.frombuffer(bytearray(window), dtype=torch.float32).square().reshape(-1, hop_length)
+def _density(transform: Transform, frames: int, slots: int) -> np.ndarray:
+    hop_length = transform.hop_length
+    squares = torch.from_numpy(transform.window).square().reshape(-1, hop_length)
     overlaps = squares.shape[0]
     total = torch.zeros(LANES * slots + overlaps - 1, hop_length)
     for k in range(overlaps):
         total[k : k + frames] += squares[k]
     flat = total.clamp_(min=1e-3).reciprocal_().reshape(-1)
     return flat.unfold(0, (slots + overlaps - 1) * hop_length, slots * hop_length).t().contiguous().numpy()
+
+
+@lru_cache(maxsize=16)
+def _grid(frames: int, shared_hops: int, unit: int, most: int) -> Grid:
+    return Grid(frames, shared_hops, unit, most)

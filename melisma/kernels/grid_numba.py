@@ -78,6 +78,29 @@ def close_ends(signal, rows, hop_rows, left, samples, reflected):  # type: ignor
         store(signal, rows + i, one_down(load(signal, i), load(signal, rows + i)))
 
 
+@inner
+def frames_out(rows, bands, slots, t, values):  # type: ignore[no-untyped-def]
+    """The first ``bands`` rows, of the frames of slot ``t``, to their places in ``(slots * 16, bands)``, flat."""
+    whole = bands // LANES * LANES
+    for b in range(0, whole, LANES):
+        out_of_lanes(rows, b, values, t * bands + b, slots * bands)
+    for lane in range(LANES):
+        for b in range(whole, bands):
+            values[(lane * slots + t) * bands + b] = rows[b, lane]
+
+
+@inner
+def frames_in(values, columns, frames, bands, slots, t, rows, first):  # type: ignore[no-untyped-def]
+    """The inverse of :func:`frames_out` from ``(frames, columns)``, to rows from ``first`` on; zeros beyond the end."""
+    whole = bands // LANES * LANES if (LANES - 1) * slots + t < frames else 0
+    for b in range(0, whole, LANES):
+        into_lanes(values, t * columns + b, slots * columns, rows, first + b)
+    for lane in range(LANES):
+        frame = lane * slots + t
+        for b in range(whole, bands):
+            rows[first + b, lane] = values[frame * columns + b] if frame < frames else _ZERO
+
+
 @compiled
 def close(signal, rows, hop_rows, left, samples, reflected):  # type: ignore[no-untyped-def]
     """:func:`close_ends`, called from outside."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.kernels import LANES, numba_part, workers
-from melisma.kernels.grid import Grid, Signal, Transform
+from melisma.kernels.grid import Signal, Transform, grid_of
 
 _numba = numba_part("masks_numba")
 
@@ -31,6 +31,7 @@ class Masks:
         flat: natural log-mel of unit white noise, ``(bands,)``.
         lower: the lower of the two bands that a bin reads, int64 ``(bins,)``.
         weights: of that and the next band, float32 ``(bins, 2)``.
+        split: nepers by which the pulses, and the noise in voiced frames, lie below the envelope, each ``(bins,)``.
     """
 
     transform: Transform
@@ -39,40 +40,49 @@ class Masks:
     flat: Tensor
     lower: np.ndarray
     weights: np.ndarray
+    split: tuple[np.ndarray, np.ndarray]
 
-    def envelopes(self, wanted: Tensor, width_bins: Tensor) -> Tensor:
-        """Log envelope of a clip.
+    def begin(self, wanted: Tensor, width_bins: Tensor, f0_hz: Tensor, held: float) -> tuple[Tensor, Tensor]:
+        """Masks that follow from the envelope of a clip.
 
         Args:
             wanted: natural log-mel, ``(frames, bands)``.
             width_bins: over which the power of a frame is averaged, float64 ``(frames,)``.
+            f0_hz: ``(frames,)``, 0 where unvoiced: there the noise has all of the envelope.
+            held: nepers that the pulses get besides where F0 is 0.
 
         Returns:
-            ``(frames, bins in whole groups of sixteen)``; the last ones of a row mean nothing.
+            natural log magnitude on the pulses and on the noise, each ``(frames, bins)``, side by side in memory.
         """
-        frames, spare = wanted.shape[0], -self.flat.shape[0] % LANES
-        rows = F.pad(wanted, (0, spare)).reshape(-1, LANES).numpy()
+        frames, spare, bins = wanted.shape[0], -self.flat.shape[0] % LANES, len(self.lower)
+        rows = (F.pad(wanted, (0, spare)) if spare else wanted.contiguous()).reshape(-1, LANES).numpy()
         flat = F.pad(self.flat, (0, spare)).reshape(-1, LANES).numpy()
-        out = torch.empty(frames, -(-len(self.lower) // LANES) * LANES)
-        arguments = rows, width_bins.numpy(), (np.float32(self.silence), flat), (self.lower, self.weights), out.numpy()
+        out = _room(frames, bins)
+        split = (*self.split, np.float32(held), f0_hz.contiguous().numpy())
+        bands, spread = (np.float32(self.silence), flat), (self.lower, self.weights)
+        arguments = rows, width_bins.numpy(), bands, spread, split, out.numpy()
         shares = workers.stretches(frames, _LEAST_FRAMES, frames)
         workers.together([partial(_numba().envelopes, *ends, *arguments) for ends in shares])
-        return out
+        return out[:, :bins], out[:, bins : 2 * bins]
 
-    def believe(self, logs: tuple[Tensor, Tensor], missed: Tensor, belief: Tensor) -> tuple[Tensor, Tensor]:
+    def believe(
+        self, logs: tuple[Tensor, Tensor], missed: Tensor, belief: Tensor, said: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Masks corrected by what a draft missed.
 
         Args:
             logs: natural log magnitude on the pulses and on the noise, each ``(frames, bins)``.
             missed: nepers, ``(frames, bands)``.
             belief: logits of half the share that is believed, for both, ``(frames, 2 * bands)``.
+            said: nepers that are added besides, for both, ``(frames, 2 * bins)``.
 
         Returns:
             like ``logs``, and side by side in memory.
         """
-        before, out = _side_by_side(*logs), _room(*logs[0].shape)
-        given = (missed.contiguous().numpy(), belief.contiguous().numpy(), (self.lower, self.weights))
-        arguments = *given, before.numpy(), out.numpy()
+        out = _room(*logs[0].shape)
+        more = (np.zeros(0, np.float32), 0) if said is None else _strided(said)
+        given = (more, missed.contiguous().numpy(), _strided(belief), (self.lower, self.weights))
+        arguments = *given, _strided(_side_by_side(*logs)), out.numpy()
         shares = workers.stretches(missed.shape[0], _LEAST_FRAMES, missed.shape[0])
         workers.together([partial(_numba().believe, *ends, *arguments) for ends in shares])
         bins = logs[0].shape[1]
@@ -86,6 +96,14 @@ class Masks:
 def _room(frames: int, bins: int) -> Tensor:
     """Room for two masks side by side, ``(frames, 2 * bins in whole groups of sixteen)``."""
     return torch.empty(frames, -(-2 * bins // LANES) * LANES)
+
+
+def _strided(rows: Tensor) -> tuple[np.ndarray, int]:
+    """``(rows, columns)`` as its values from the first to the last, and how far its rows are apart."""
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
+    step = rows.stride(0)
+    return rows.detach().as_strided(((rows.shape[0] - 1) * step + rows.shape[1],), (1,)).numpy(), step
 
 
 def _side_by_side(pulse_log: Tensor, noise_log: Tensor) -> Tensor:
@@ -106,7 +124,7 @@ class Clip:
     def __init__(self, shared: Masks, pulses: Tensor, noise: Tensor, frames: int) -> None:
         self.shared, self.frames, transform = shared, frames, shared.transform
         subframes = len(shared.offsets)
-        self.grid = Grid(frames * subframes, transform.shared_hops, subframes)
+        self.grid = grid_of(frames * subframes, transform.shared_hops, subframes)
         self.signals = Signal(transform, self.grid), Signal(transform, self.grid)
         self.signals[0].fill(pulses)
         self.signals[1].fill(noise)

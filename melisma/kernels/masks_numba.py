@@ -24,8 +24,8 @@ _BLOCK = 4  # groups of bins that are turned into lanes together
 
 
 @compiled
-def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[no-untyped-def]
-    """Half the logarithm of the local power of the frames ``first`` to ``stop``.
+def envelopes(first, stop, wanted, width, bands, spread, split, out):  # type: ignore[no-untyped-def]
+    """Log masks of the frames ``first`` to ``stop`` that follow from half the logarithm of the local power.
 
     Args:
         first: frame.
@@ -34,14 +34,17 @@ def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[n
         width: bins over which the power of a frame is averaged, float64 ``(frames,)``.
         bands: ``(silence, flat)``: power of the contract's floor, log level of white noise ``(groups, 16)``.
         spread: ``(lower, weights)``: the lower of the two bands that a bin reads, ``(bins, 2)``.
-        out: ``(frames, bins in whole groups)``.
+        split: ``(pulses, noise, held, f0)``: what is added for the pulses, and in voiced frames for the noise,
+            ``(bins,)``; what is added for pulses that are only held; F0 ``(frames,)``.
+        out: on the pulses and on the noise side by side, ``(frames, at least 2 * bins)``.
     """
     silence, flat = bands
     lower, weights = spread
+    pulse_share, noise_share, held, f0 = split
     groups, count = flat.shape[0], lower.size
     density = np.zeros((groups + 1, LANES), np.float32)
     seen = density.reshape(-1)
-    total, row = np.zeros(count + 1), np.empty((out.shape[1] // LANES, LANES), np.float32)
+    total, row = np.zeros(count + 1), np.empty(((count + LANES - 1) // LANES, LANES), np.float32)
     line = row.reshape(-1)
     line[:] = _ONE
     for frame in range(first, stop):
@@ -60,23 +63,33 @@ def envelopes(first, stop, wanted, width, bands, spread, out):  # type: ignore[n
             line[k] = (end - start) / (high - low)
         for g in range(row.shape[0]):
             store(row, g, logarithm(larger(load(row, g), _SILENT)) * _HALF)
-        out[frame, :] = line
+        pulse_log, noise_log = out[frame, :count], out[frame, count:]
+        voiced = _ONE if f0[frame] > _ZERO else _ZERO
+        quieter = held * (_ONE - voiced)
+        for k in range(count):
+            pulse_log[k] = line[k] + pulse_share[k] + quieter
+            noise_log[k] = line[k] + noise_share[k] * voiced
 
 
 @compiled
-def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-untyped-def]
+def believe(first, stop, said, missed, belief, spread, logs, out):  # type: ignore[no-untyped-def]
     """Log masks of the frames ``first`` to ``stop`` with a share of what was missed in every band: none to twice.
 
     Args:
         first: frame.
         stop: frame.
+        said: ``(values, step)``: what is added besides, ``2 * bins`` every ``step`` values; a step of 0 is nothing.
         missed: nepers, ``(frames, bands)``.
-        belief: logits of half the share, for the pulses and for the noise, ``(frames, 2 * bands)``.
+        belief: ``(values, step)``: logits of half the share, for the pulses and for the noise, ``2 * bands`` every
+            ``step`` values.
         spread: see :func:`envelopes`.
-        logs: on the pulses and on the noise side by side, ``(frames, at least 2 * bins)``.
-        out: the same.
+        logs: likewise ``(values, step)``: on the pulses and on the noise side by side.
+        out: the same, ``(frames, at least 2 * bins)``.
     """
     lower, weights = spread
+    more, more_step = said
+    shares_of, shares_step = belief
+    begin_logs, logs_step = logs
     bands, bins = missed.shape[1], lower.size
     wide, tall = (bands + LANES - 1) // LANES * LANES, (bins + LANES - 1) // LANES * LANES
     rows, heard = np.zeros((LANES, 3 * wide), np.float32), np.zeros((3 * wide, LANES), np.float32)
@@ -86,8 +99,9 @@ def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-
         for lane in range(LANES):
             frame = min(begin + lane, stop - 1)
             rows[lane, :bands] = missed[frame]
-            rows[lane, wide : wide + bands] = belief[frame, :bands]
-            rows[lane, 2 * wide : 2 * wide + bands] = belief[frame, bands:]
+            both = shares_of[frame * shares_step :]
+            rows[lane, wide : wide + bands] = both[:bands]
+            rows[lane, 2 * wide : 2 * wide + bands] = both[bands : 2 * bands]
         for b in range(0, 3 * wide, LANES):
             into_lanes(rows, b, 3 * wide, heard, b)
         for half in range(2):
@@ -100,10 +114,15 @@ def believe(first, stop, missed, belief, spread, logs, out):  # type: ignore[no-
             for k in range(0, tall, LANES):
                 out_of_lanes(added, k, columns, k, tall)
             for frame in range(begin, min(begin + LANES, stop)):
-                before, after = logs[frame, half * bins :], out[frame, half * bins :]
-                more = columns[frame - begin]
-                for k in range(bins):
-                    after[k] = before[k] + more[k]
+                before, after = begin_logs[frame * logs_step + half * bins :], out[frame, half * bins :]
+                change = columns[frame - begin]
+                if more_step:
+                    own = more[frame * more_step + half * bins :]
+                    for k in range(bins):
+                        after[k] = before[k] + own[k] + change[k]
+                else:
+                    for k in range(bins):
+                        after[k] = before[k] + change[k]
 
 
 @inner

@@ -6,15 +6,15 @@ end of a step the workers wait for each other, which takes less than a microseco
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, numba_part, ready, workers
-from melisma.kernels.grid import Grid, Signal, Transform, fits
+from melisma.kernels import LANES, choice, numba_part, ready, workers
+from melisma.kernels.grid import Signal, Transform, fits, grid_of
 
 _numba = numba_part("projection_numba")
 
@@ -52,7 +52,7 @@ class Band(Transform):
     floor: float
     largest: float
 
-    @property
+    @cached_property
     def mel(self) -> tuple[Any, ...]:
         """What the kernels need to make a mel."""
         return (np.float32(self.scale**2), np.float32(self.epsilon), np.float32(self.floor), self.reads, self.filters)
@@ -92,7 +92,7 @@ class Clip:
     def __init__(self, full: Band, low: Band | None, audio: Tensor) -> None:
         self._full, self._low = full, low
         frames = audio.shape[0] // full.hop_length
-        self._grid = Grid(frames, full.shared_hops)
+        self._grid = grid_of(frames, full.shared_hops)
         self._signal = Signal(full, self._grid)
         self._signal.fill(audio)
         self._small = full if low is None else low
@@ -101,15 +101,15 @@ class Clip:
     def log_mel(self) -> Tensor:
         """Natural log-mel ``(frames, bands)`` of the clip as it is; also takes its low band out for later."""
         full, low, grid = self._full, self._low, self._grid
-        out, small = grid.empty(grid.slots * len(full.reads)), self._low_signal
+        out, small = torch.empty(grid.slots * LANES, len(full.reads)), self._low_signal
         hops = (full.hop_length, 0 if low is None else low.hop_length)
         scale = 1.0 if low is None else 2.0 / low.n_fft * low.n_fft / full.n_fft
-        given = (self._signal.samples, grid.live(scale), out)
+        given = (self._signal.samples, grid.live(scale), out.reshape(-1).numpy())
         target = (self._small.tables, small.samples, small.sums(), small.density)
         grid.run(_numba().measure, hops, full.tables, full.mel, given, target)
         if low is not None:
             small.close()
-        return grid.rows(out)
+        return out[: grid.frames]
 
     def project(
         self, wanted: Tensor, gate: Tensor, rounds: int, momentum: float, low_rounds: int, low_momentum: float
@@ -127,15 +127,14 @@ class Clip:
         Returns:
             ``(frames * hop_length,)``.
         """
-        opened = self._grid.slotwise(gate)
+        given = (wanted.contiguous().reshape(-1).numpy(), gate.contiguous().reshape(-1).numpy())
         if low_rounds and self._low is not None:
             small = self._low_signal
             start = small.samples.copy()
-            target = self._grid.slotwise(wanted[:, : len(self._low.reads)])
-            _project(small, self._low, target, opened, low_rounds, low_momentum)
+            _project(small, self._low, given, low_rounds, low_momentum)
             self._lift(small.samples - start)
         if rounds:
-            _project(self._signal, self._full, self._grid.slotwise(wanted), opened, rounds, momentum)
+            _project(self._signal, self._full, given, rounds, momentum)
         return self._signal.audio()
 
     def _lift(self, change: np.ndarray) -> None:
@@ -149,15 +148,17 @@ class Clip:
         signal.close()
 
 
-def _project(signal: Signal, band: Band, wanted: np.ndarray, gate: np.ndarray, rounds: int, momentum: float) -> None:
-    """Rounds; ``wanted`` and ``gate`` slot by slot."""
+def _project(signal: Signal, band: Band, given: tuple[np.ndarray, np.ndarray], rounds: int, momentum: float) -> None:
+    """Rounds; ``given`` is what is wanted and the gate, frame by frame."""
     grid = signal.grid
     ahead = torch.from_numpy(signal.samples).clone().numpy()
     shape = (band.hop_length, band.left, signal.count, band.reflected, rounds, np.float32(momentum))
     scale, epsilon, floor, reads, filters = band.mel
     mel = (scale, epsilon, floor, np.float32(band.largest), reads, filters, band.lower, band.weights)
-    given = (wanted, gate, grid.live(2.0 / band.n_fft))
-    grid.run(_numba().project, shape, band.tables, mel, given, (signal.samples, ahead, signal.sums(), signal.density))
+    all_given = (*given, grid.live(2.0 / band.n_fft))
+    grid.run(
+        _numba().project, shape, band.tables, mel, all_given, (signal.samples, ahead, signal.sums(), signal.density)
+    )
 
 
 def readings(filters: Tensor) -> tuple[np.ndarray, np.ndarray]:

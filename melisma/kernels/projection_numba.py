@@ -7,7 +7,7 @@ import numpy as np
 
 from melisma.kernels import LANES
 from melisma.kernels.fft_numba import ends, forward_of, inverse, merge, merge_ends, split
-from melisma.kernels.grid_numba import add_frames, close_ends, finish_heads, summed_rows
+from melisma.kernels.grid_numba import add_frames, close_ends, finish_heads, frames_in, frames_out, summed_rows
 from melisma.kernels.lanes_numba import (
     compiled,
     everywhere,
@@ -26,7 +26,7 @@ _EXP = tuple(np.float32(1 / value) for value in range(1, 9))
 
 
 @inner
-def _log_mel(magnitude, reads, filters, floor, out, first):  # type: ignore[no-untyped-def]
+def _log_mel(magnitude, reads, filters, floor, out):  # type: ignore[no-untyped-def]
     """Log-mel of the frames of a slot: band ``b`` reads ``reads[b, 1]`` bins from ``reads[b, 0]`` on."""
     done = 0
     for b in range(reads.shape[0]):
@@ -34,7 +34,7 @@ def _log_mel(magnitude, reads, filters, floor, out, first):  # type: ignore[no-u
         for i in range(reads[b, 1]):
             total = total + load(magnitude, reads[b, 0] + i) * filters[done + i]
         done += reads[b, 1]
-        store(out, first + b, logarithm(larger(total, floor)))
+        store(out, b, logarithm(larger(total, floor)))
 
 
 @inner
@@ -91,8 +91,8 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
         shape: ``(hop, left, samples, reflected, rounds, momentum)``.
         tables: ``(window, twiddles, position, turn)``, see :mod:`melisma.kernels.fft_numba`.
         mel: ``(scale, epsilon, floor, largest, reads, filters, lower, weights)``; ``weights`` are ``(bins, 2)``.
-        given: ``(wanted, gate, live)``: rows of bands for every slot; a row a slot; 1 over ``n_fft / 2`` for frames of
-            the clip, 0 for others.
+        given: ``(wanted, gate, live)``: natural log-mel ``(frames, bands and perhaps more)`` and gate ``(frames,)``,
+            both flat; 1 over ``n_fft / 2`` for frames of the clip, 0 for others.
         work: ``(audio, ahead, sums, density)``: what is projected, the point ahead of it, room for every worker's sums
             of frames and for their heads, one over the sum of squared windows.
     """
@@ -108,6 +108,14 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
     re, im = np.empty((half, LANES), np.float32), np.empty((half, LANES), np.float32)
     magnitude, step = np.empty((half + 1, LANES), np.float32), np.zeros((bands + 1, LANES), np.float32)
     first, stop = edges[worker], edges[worker + 1]
+    target, openings = (
+        np.empty(((stop - first) * bands, LANES), np.float32),
+        np.empty((stop - first, LANES), np.float32),
+    )
+    frames = samples // hop
+    for t in range(first, stop):
+        frames_in(wanted, wanted.size // frames, frames, bands, slots, t, target, (t - first) * bands)
+        frames_in(gate, 1, frames, 1, slots, t, openings, t - first)
     own = total[first * hop + worker * shared :]
     arrivals = 0
     for number in range(rounds):
@@ -115,10 +123,10 @@ def project(worker, edges, counter, shape, tables, mel, given, work):  # type: i
         for t in range(first, stop):
             forward_of(ahead, t * hop, window, re, im, twiddles)
             _sizes(re, im, position, turn, scale, epsilon, magnitude)
-            _log_mel(magnitude, reads, filters, floor, step, 0)
-            opened = load(gate, t)
+            _log_mel(magnitude, reads, filters, floor, step)
+            opened = load(openings, t - first)
             for b in range(bands):
-                change = load(wanted, t * bands + b) - load(step, b)
+                change = load(target, (t - first) * bands + b) - load(step, b)
                 store(step, b, smaller(larger(change, -largest), largest) * opened)
             _amplify(re, im, position, turn, step, lower, weights)
             inverse(re, im, twiddles)
@@ -146,7 +154,7 @@ def measure(worker, edges, counter, shape, tables, mel, given, low):  # type: ig
     Args:
         worker: see :func:`project`, and so are ``edges``, ``counter``, ``tables`` and the first values of ``mel``.
         shape: ``(hop, low hop)``; without a low band that is 0.
-        given: ``(signal, live, log-mel)``; the last, rows of bands for every slot, is made here.
+        given: ``(signal, live, log-mel)``; the last, ``(slots * 16, bands)``, flat, is made here.
         low: ``(tables, signal, sums, density)`` of the low band; the signal is made here.
     """
     hop, low_hop = shape
@@ -160,13 +168,15 @@ def measure(worker, edges, counter, shape, tables, mel, given, low):  # type: ig
     small = low_window.size // 2
     low_re, low_im = np.empty((small, LANES), np.float32), np.empty((small, LANES), np.float32)
     magnitude, nothing = np.empty((half + 1, LANES), np.float32), everywhere(_ZERO)
+    seen = np.empty((bands, LANES), np.float32)
     first, stop = edges[worker], edges[worker + 1]
     shared = 2 * small - low_hop
     own = total[first * low_hop + worker * shared :]
     for t in range(first, stop):
         forward_of(signal, t * hop, window, re, im, twiddles)
         _sizes(re, im, position, turn, scale, epsilon, magnitude)
-        _log_mel(magnitude, reads, filters, floor, out, t * bands)
+        _log_mel(magnitude, reads, filters, floor, seen)
+        frames_out(seen, bands, edges[-1], t, out)
         if low_hop == 0:
             continue
         merge_ends(low_re, low_im, low_position, ends(re, im, position)[0], nothing)

@@ -3,15 +3,21 @@
 Torch takes ten microseconds for each of its operations, and there are dozens on a few thousand numbers.
 """
 
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from melisma.kernels import choice, numba_part, ready
+from melisma.kernels import choice, numba_part, ready, workers
 
 _numba = numba_part("ripple_numba")
+_clips = numba_part("ripple_clip_numba")
+
+_LEAST_FRAMES = 24  # for a worker of its own
 
 Pairs = tuple[tuple[float, float], ...]
 
@@ -52,13 +58,6 @@ def lags(wanted: Tensor, bands: int, reach: int, steps: tuple[np.ndarray, np.nda
     return _by_clip(out, wanted)
 
 
-def fitted(wanted: Tensor, actual: Tensor, pulses: Tensor, per_cent: Tensor, reach: int) -> Tensor:
-    """What :func:`melisma.layers.pitch_gate.pitch_gate` compares, ``(batch, 8, frames)``."""
-    out = _room(8, wanted)
-    _numba().fitted(_rows(wanted), _rows(actual), _rows(pulses), per_cent.numpy(), reach, out.numpy())
-    return _by_clip(out, wanted)
-
-
 def foreign(means: Tensor, ends: Pairs) -> Tensor:
     """Whether a ripple is another's, of averaged products ``(batch, 3, frames)``: ``(batch, frames)``.
 
@@ -67,15 +66,6 @@ def foreign(means: Tensor, ends: Pairs) -> Tensor:
     out = means.new_empty(means.shape[0], means.shape[2])
     for clip, made in zip(means, out, strict=True):
         _numba().foreign(clip.contiguous().numpy(), _pairs(ends), made.numpy())
-    return out
-
-
-def opened(long: Tensor, local: Tensor, ramps: Pairs, ends: Pairs) -> Tensor:
-    """The gate ``(batch, frames)`` of averaged products; see :mod:`melisma.layers.pitch_gate`."""
-    out = long.new_empty(long.shape[0], long.shape[2])
-    for clip, near, made in zip(long, local, out, strict=True):
-        given = clip.contiguous().numpy(), near.contiguous().numpy()
-        _numba().opened(*given, _pairs(ramps), _pairs(ends), made.numpy())
     return out
 
 
@@ -96,6 +86,109 @@ def missed(wanted: Tensor, heard: Tensor, sharp: Tensor, reach: int, largest: fl
     shares = sharp.reshape(-1).contiguous().numpy()
     _numba().missed(_rows(wanted), _rows(heard), shares, reach, np.float32(largest), _rows(out))
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How a mel is looked at, all over a clip.
+
+    Attributes:
+        bands: the lowest ones, in which single harmonics show.
+        reach: bands on either side over which structure is averaged away.
+        frames: on either side over which what is seen is averaged.
+        lags: first and last of the autocorrelation.
+        steps: even steps of frequency, see :func:`lags`.
+        step_hz: how far they are apart.
+        strong: what share of the highest peak is one too.
+        foreign: see :func:`foreign`.
+        sharp: bends that are none, and that are those of a recording.
+    """
+
+    bands: int
+    reach: int
+    frames: int
+    lags: tuple[int, int]
+    steps: tuple[np.ndarray, np.ndarray]
+    step_hz: float
+    strong: float
+    foreign: Pairs
+    sharp: tuple[float, float]
+
+    def widths(self, wanted: Tensor, pulses: Tensor, f0_hz: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance of the harmonics in Hz and sharpness, ``(batch, frames)``, of mels ``(batch, frames, n_mels)``.
+
+        The same as of the functions for each of them, in one call.
+        """
+        width, sharp = torch.empty(f0_hz.shape), torch.empty(f0_hz.shape)
+        low, high = self.lags
+        sizes = (
+            min(self.bands, wanted.shape[-1]), self.reach, low, self.frames,
+            np.float32(self.step_hz), np.float32(self.strong),
+        )  # fmt: skip
+        limits = _pairs(self.foreign), _pairs((self.sharp,))[0]
+        for mel, train, curve, *made in zip(wanted, pulses, f0_hz, width, sharp, strict=True):
+            rows = np.empty((mel.shape[0], 4 + high - low), np.float32)
+            given = (_rows(mel), _rows(train)), curve.contiguous().numpy()
+            _shared(_clips().widths, mel.shape[0], *given, sizes, self.steps, limits, (rows, *_arrays(made)))
+        return width, sharp
+
+
+def gate(
+    mels: tuple[Tensor, Tensor, Tensor],
+    voiced: Tensor,
+    sizes: tuple[int, int, int, int],
+    per_cent: Tensor,
+    limits: tuple[Pairs, Pairs, tuple[float, float]],
+) -> Tensor:
+    """The gate of :func:`melisma.layers.pitch_gate.pitch_gate`, ``(batch, frames)``, in one call a clip.
+
+    Args:
+        mels: wanted, of the audio and of the pulses, ``(batch, frames, n_mels)``.
+        voiced: ``(batch, frames)``.
+        sizes: bands on either side over which structure is averaged away; frames on either side that are evidence, that
+            detuning and sharpness are read from, and that an unvoiced frame reaches over.
+        per_cent: bands that a partial moves in a cent, for those that are looked at.
+        limits: where what opens the gate begins to and has done; ends of :func:`foreign`; and see :class:`Look`.
+    """
+    out, frames = torch.empty(voiced.shape), voiced.shape[1]
+    ramps, ends, sharp = limits
+    given = sizes, per_cent.numpy(), (_pairs(ramps), _pairs(ends), _pairs((sharp,))[0])
+    for *three, heard, made in zip(*mels, voiced, out, strict=True):
+        work = np.empty((frames, 9), np.float32), np.empty((2, frames), np.float32), made.numpy()
+        _shared(_clips().gate, frames, tuple(_rows(mel) for mel in three), heard.contiguous().numpy(), *given, work)
+    return out
+
+
+def conditions(
+    mels: tuple[Tensor, Tensor, Tensor], f0_hz: Tensor, sharp: Tensor, sizes: tuple[int, float, int], out: Tensor
+) -> Tensor:
+    """What a draft misses, ``(frames, n_mels)``, and all that a backbone is told of one clip.
+
+    Args:
+        mels: wanted, of the pulses and of the draft, ``(frames, n_mels)``.
+        f0_hz: ``(frames,)``.
+        sharp: likewise.
+        sizes: ``(reach, largest, left)``: see :func:`missed`, and rows of ``out`` before that of the first frame.
+        out: made here but for the rows before and behind, ``(rows, 3 * n_mels + 2 or more)``.
+    """
+    reach, largest, left = sizes
+    lost = torch.empty(mels[0].shape)
+    given = tuple(_rows(mel) for mel in mels), tuple(_arrays((f0_hz.contiguous(), sharp.contiguous())))
+    arguments = *given, (reach, np.float32(largest), left), lost.numpy(), out.numpy()
+    shares = workers.stretches(len(lost), _LEAST_FRAMES, len(lost))
+    workers.together([partial(_clips().conditions, *ends, *arguments) for ends in shares])
+    return lost
+
+
+def _shared(kernel: Callable[..., None], frames: int, *arguments: Any) -> None:
+    """A kernel on all workers, each with its frames."""
+    count = max(1, min(workers.count(), frames // _LEAST_FRAMES))
+    edges, counter = np.array([frames * part // count for part in range(count + 1)]), np.zeros(1, np.int64)
+    workers.together([partial(kernel, worker, edges, counter, *arguments) for worker in range(count)])
+
+
+def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    return [tensor.numpy() for tensor in tensors]
 
 
 def _rows(values: Tensor) -> np.ndarray:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melisma.audio.stft import hann, overlap_add, spectra
+from melisma.kernels import excitation
 from melisma.layers.streaming import Memory
 from melisma.pulse import next_pulses, pulse_train
 
@@ -174,7 +175,10 @@ class Hold:
 
     def __call__(self, f0_hz: Tensor) -> Tensor:
         """``(batch, frames)`` in Hz, 0 where unvoiced -> the same shape."""
-        return self._held(F.pad(f0_hz, (self.frames, self.frames)), f0_hz.shape[1])
+        if self.frames == 0:
+            return f0_hz
+        held = excitation.held(f0_hz, self.frames)
+        return self._held(F.pad(f0_hz, (self.frames, self.frames)), f0_hz.shape[1]) if held is None else held
 
     def step(self, f0_hz: Tensor, memory: Memory) -> Tensor:
         """The next chunk."""

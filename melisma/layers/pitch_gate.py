@@ -21,7 +21,7 @@ from melisma.kernels.projection import neighbours
 # The gate looks at the lowest bands, where single harmonics show.
 GATE_BANDS = 64
 GATE_SMOOTHING_BANDS = 11
-_REACH_BANDS = GATE_SMOOTHING_BANDS // 2
+REACH_BANDS = GATE_SMOOTHING_BANDS // 2
 GATE_SMOOTHING_FRAMES = 13
 # Whether a mel was made at this pitch at all is a matter of whole notes: half a second votes, and a creak is outvoted.
 GATE_EVIDENCE_FRAMES = 41
@@ -42,6 +42,7 @@ _GATE_RAMPS = ((0.42, 0.55), (0.46, 0.58), (0.04, 0.12), (-18.0, -12.0), (-1.0, 
 _GATE_FOREIGN, _ENVELOPE_FOREIGN = (0.6, 0.3), (0.85, 0.7)
 _UNEXPLAINED = (0.6, 0.8)  # nepers
 _STRONG = 0.8  # of the highest peak
+_SHARP = (0.35, 0.6)  # nepers of bend from band to band
 
 Average = Callable[[Tensor], Tensor]
 
@@ -87,7 +88,12 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     Returns:
         ``(batch, frames, 1)`` in [0, 1]; 1 in unvoiced frames of a sharp mel that lie apart from voiced ones.
     """
-    means = _fitted(wanted, actual, pulses, mel) * voiced.unsqueeze(1)
+    per_cent = _bands_per_cent(mel, wanted.device, wanted.dtype)
+    if kernel.fused(wanted, actual, pulses, voiced):
+        sizes = REACH_BANDS, GATE_EVIDENCE_FRAMES // 2, GATE_SMOOTHING_FRAMES // 2, GATE_REACH_FRAMES
+        limits = _GATE_RAMPS, (_GATE_FOREIGN, _UNEXPLAINED), _SHARP
+        return kernel.gate((wanted, actual, pulses), voiced, sizes, per_cent, limits).unsqueeze(-1)
+    means = _fitted(wanted, actual, pulses, per_cent) * voiced.unsqueeze(1)
     gate = _opened(_smooth(means, GATE_EVIDENCE_FRAMES), _smooth(means[:, 1:6], GATE_SMOOTHING_FRAMES))
     open_or_unvoiced = gate * voiced + (1.0 - voiced)
     # An unvoiced frame next to a note still shows the note's harmonics: its window reaches into it.
@@ -96,11 +102,8 @@ def pitch_gate(wanted: Tensor, actual: Tensor, pulses: Tensor, voiced: Tensor, m
     return (torch.where(voiced > 0, gate, nearby) * sharpness(wanted)).unsqueeze(-1)
 
 
-def _fitted(wanted: Tensor, actual: Tensor, pulses: Tensor, mel: MelContract) -> Tensor:
+def _fitted(wanted: Tensor, actual: Tensor, pulses: Tensor, per_cent: Tensor) -> Tensor:
     """Mean products that :func:`pitch_gate` needs, ``(batch, 8, frames)``."""
-    per_cent = _bands_per_cent(mel, wanted.device, wanted.dtype)
-    if kernel.fused(wanted, actual, pulses):
-        return kernel.fitted(wanted, actual, pulses, per_cent, _REACH_BANDS)
     target, own, comb = (_fine_structure(values) for values in (wanted, actual, pulses))
     moved = -_slope(own) * per_cent * 100.0
     return _means(
@@ -111,8 +114,6 @@ def _fitted(wanted: Tensor, actual: Tensor, pulses: Tensor, mel: MelContract) ->
 
 def _opened(long: Tensor, local: Tensor) -> Tensor:
     """The gate ``(batch, frames)`` that averaged products open, over the evidence, and of the fit alone locally."""
-    if kernel.fused(long, local):
-        return kernel.opened(long, local, _GATE_RAMPS, (_GATE_FOREIGN, _UNEXPLAINED))
     tt, to, oo, tm, mm, om, tc, cc = long.unbind(1)
     contrast, _ = _fit(to, oo, tm, mm, om)
     _, detuning = _fit(*local.unbind(1))
@@ -144,7 +145,7 @@ def sharpness(wanted: Tensor, average: Average = _over_frames) -> Tensor:
         low = wanted[..., :GATE_BANDS]
         bend = low[..., 2:] - 2.0 * low[..., 1:-1] + low[..., :-2]
         bends = _means((bend, bend))
-    return _ramp(average(bends).squeeze(1).sqrt(), 0.35, 0.6)
+    return _ramp(average(bends).squeeze(1).sqrt(), *_SHARP)
 
 
 def _fit(to: Tensor, oo: Tensor, tm: Tensor, mm: Tensor, om: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +167,7 @@ def foreign_ripple(wanted: Tensor, pulses: Tensor, average: Average = _over_fram
         ``(batch, frames)`` in [0, 1]: 0 where the ripple of the lowest bands is the pulse train's, or hardly there.
     """
     if kernel.fused(wanted, pulses):
-        means = kernel.compared(wanted, pulses, GATE_BANDS, _REACH_BANDS)
+        means = kernel.compared(wanted, pulses, GATE_BANDS, REACH_BANDS)
     else:
         target, comb = _fine_structure(wanted), _fine_structure(pulses)
         means = _means((target, target), (target, comb), (comb, comb))
@@ -206,10 +207,10 @@ def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames)
     """
     steps = _to_even_steps(mel, wanted.device, wanted.dtype)
     count = steps.shape[1]
-    low, high = int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(count // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
+    low, high = _lags(count)
     numbers = torch.arange(low, high, device=wanted.device)
     if kernel.fused(wanted):
-        lags = kernel.lags(wanted, GATE_BANDS, _REACH_BANDS, _packed_steps(mel), (low, high))
+        lags = kernel.lags(wanted, GATE_BANDS, REACH_BANDS, _packed_steps(mel), (low, high))
     else:
         lags = (_autocorrelation(wanted, steps)[..., low:high] * (count / (count - numbers))).transpose(1, 2)
     smooth = average(lags)
@@ -219,6 +220,40 @@ def ripple_hz(wanted: Tensor, mel: MelContract, average: Average = _over_frames)
         strong = smooth >= _STRONG * smooth.amax(dim=1, keepdim=True)
         first = torch.where(strong, numbers.unsqueeze(-1), high).amin(dim=1)
     return (first.to(wanted.dtype) + 0.5) * RIPPLE_STEP_HZ
+
+
+def _lags(steps: int) -> tuple[int, int]:
+    """First and last of the autocorrelation that are looked at, of so many steps."""
+    return int(LOWEST_RIPPLE_HZ / RIPPLE_STEP_HZ), min(steps // 2, int(HIGHEST_RIPPLE_HZ / RIPPLE_STEP_HZ))
+
+
+@lru_cache(maxsize=16)
+def _look(mel: MelContract) -> kernel.Look:
+    steps = _packed_steps(mel)
+    return kernel.Look(
+        GATE_BANDS, REACH_BANDS, GATE_SMOOTHING_FRAMES // 2, _lags(len(steps[0])), steps, RIPPLE_STEP_HZ, _STRONG,
+        (_ENVELOPE_FOREIGN, _UNEXPLAINED), _SHARP,
+    )  # fmt: skip
+
+
+def widths(wanted: Tensor, pulses: Tensor, f0_hz: Tensor, mel: MelContract) -> tuple[Tensor, Tensor]:
+    """How far the harmonics lie apart that a mel shows, and whether it is sharp, all of it at once.
+
+    F0, but where the mel shows the harmonics of a higher pitch (:func:`foreign_ripple`), theirs (:func:`ripple_hz`).
+
+    Args:
+        wanted: natural log-mel, ``(batch, frames, n_mels)``.
+        pulses: the same of the pulse train.
+        f0_hz: ``(batch, frames)``.
+        mel: the contract.
+
+    Returns:
+        Hz and :func:`sharpness`, ``(batch, frames)`` each.
+    """
+    if kernel.fused(wanted, pulses, f0_hz):
+        return _look(mel).widths(wanted, pulses, f0_hz)
+    foreign, ripple = foreign_ripple(wanted, pulses), ripple_hz(wanted, mel)
+    return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign), sharpness(wanted)
 
 
 def _autocorrelation(wanted: Tensor, steps: Tensor) -> Tensor:
@@ -280,7 +315,7 @@ def missed_of(wanted: Tensor, heard: Tensor, sharp: Tensor, largest: float) -> T
         like ``wanted``.
     """
     if kernel.fused(wanted, heard, sharp):
-        return kernel.missed(wanted, heard, sharp, _REACH_BANDS, largest)
+        return kernel.missed(wanted, heard, sharp, REACH_BANDS, largest)
     missed = wanted - heard
     envelope, all_of_it = (part.clamp(-largest, largest) for part in (coarse(missed), missed))
     return torch.lerp(envelope, all_of_it, sharp.unsqueeze(-1))

@@ -9,6 +9,7 @@ import torch
 
 from melisma.errors import MelismaError
 from melisma.kernels import choice, excitation
+from melisma.layers.framing import Hold
 from melisma.noise import counter_normal
 from melisma.pulse import pulse_train
 from melisma.source import HarmonicSource, Randomness
@@ -37,6 +38,19 @@ def test_pulses_are_those_of_the_plain_code(hop_length: int) -> None:
     # The sum of harmonics is steep beside a pulse: what counts is how much is wrong in all.
     assert (found - expected).square().mean().sqrt() <= 2e-5 * expected.std()
     assert (found - expected).abs().max() <= 2e-3 * expected.std()
+
+
+@pytest.mark.parametrize("frames", [0, 1, 8, 40])
+def test_held_notes_are_those_of_the_plain_code(frames: int) -> None:
+    f0_hz = 100.0 + 200.0 * torch.rand(3, 60, generator=torch.Generator().manual_seed(0))
+    number = torch.arange(60)
+    f0_hz[0, (number % 13 < 9) | (number > 50)] = 0.0
+    f0_hz[1] = 0.0
+    hold = Hold(frames)
+    found = hold(f0_hz)
+    with choice.plain():
+        assert torch.equal(found, hold(f0_hz))
+    assert (found > 0).sum() > (f0_hz > 0).sum() or frames == 0
 
 
 @pytest.mark.parametrize("hop_length", [16, 512])

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("numba")
 
 from melisma.kernels import fft_numba
-from melisma.kernels.grid import Grid, Signal, Transform
+from melisma.kernels.grid import Signal, Transform, grid_of
 from melisma.kernels.lanes_numba import (
     compiled,
     exponential,
@@ -93,7 +93,7 @@ def test_spectra_are_those_of_numpy_and_come_back(n: int) -> None:
 @pytest.mark.parametrize("frames", [1, 40, 131])
 def test_signals_come_out_of_their_lanes_as_they_went_in(frames: int) -> None:
     transform = Transform(24, np.ones(96, np.float32), 36, reflected=False)
-    signal = Signal(transform, Grid(frames, transform.shared_hops))
+    signal = Signal(transform, grid_of(frames, transform.shared_hops))
     audio = torch.arange(1.0, frames * 24 + 1)
     signal.fill(audio)
     assert signal.samples[36, 0] == 1.0

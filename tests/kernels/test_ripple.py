@@ -8,7 +8,7 @@ from torch import Tensor
 
 from melisma.audio.mel import OPENVPI_44K, MelContract
 from melisma.kernels import choice, ready, ripple
-from melisma.layers.pitch_gate import foreign_ripple, missed_of, pitch_gate, ripple_hz, sharpness
+from melisma.layers.pitch_gate import foreign_ripple, missed_of, pitch_gate, ripple_hz, sharpness, widths
 
 pytest.importorskip("numba")
 
@@ -32,6 +32,7 @@ def drawn(mel: MelContract, batch: int, frames: int, ripple_of: float = 0.3) -> 
 READ: dict[str, Callable[[MelContract, Tensor, Tensor, Tensor], Tensor]] = {
     "gate": lambda mel, a, b, c: pitch_gate(a, b, c, (a[..., 0] > -4.0).float(), mel),
     "sharpness": lambda mel, a, b, c: sharpness(0.5 * a),
+    "widths": lambda mel, a, b, c: torch.cat(widths(0.8 * a, c, 100.0 + 20.0 * b[..., 0].abs(), mel)),
     "foreign": lambda mel, a, b, c: foreign_ripple(a, c),
     "ripple": lambda mel, a, b, c: ripple_hz(a, mel),
     "missed": lambda mel, a, b, c: missed_of(a, b, c[..., 0].sigmoid(), 0.5),
