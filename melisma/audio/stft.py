@@ -5,6 +5,7 @@ are centred between samples (``hop / 2``) rather than on them.
 """
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
@@ -98,12 +99,12 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     batch, count, length = frames.shape
     overlaps = length // hop_length
     pieces = frames.reshape(batch, count, overlaps, hop_length)
+    if frames.requires_grad or torch.compiler.is_compiling():  # in a graph every step on a part is five operators
+        moved = [F.pad(pieces[:, :, k], (0, 0, k, overlaps - 1 - k)) for k in range(overlaps)]
+        return reduce(torch.add, moved).reshape(batch, -1)
     total = frames.new_zeros(batch, count + overlaps - 1, hop_length)
-    for k in range(overlaps):
-        if frames.requires_grad:
-            total = total + F.pad(pieces[:, :, k], (0, 0, k, overlaps - 1 - k))
-        else:  # the same sum with half the memory traffic; autograd would copy the whole at every step
-            total[:, k : k + count] += pieces[:, :, k]
+    for k in range(overlaps):  # the same sum with half the memory traffic; autograd would copy the whole at every step
+        total[:, k : k + count] += pieces[:, :, k]
     return total.reshape(batch, -1)
 
 

@@ -38,9 +38,16 @@ def mel_of(spectrum: Tensor, mel: MelContract) -> Tensor:
     """Natural log-mel ``(batch, frames, n_mels)`` of a complex spectrum under the contract."""
     weights = filterbank(mel, spectrum.real)[:, : _heard_bins(mel)]
     heard = spectrum[..., : weights.shape[1]]
-    energy = torch.addcmul(heard.real * heard.real, heard.imag, heard.imag) + max(mel.magnitude_epsilon, 1e-14)
+    energy = _power(heard) + max(mel.magnitude_epsilon, 1e-14)
     magnitude = energy.sqrt() if mel.power == 1.0 else energy.pow(mel.power / 2)
     return natural(compress(magnitude @ weights.T, mel), mel)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared magnitude; in a graph every ``.real`` would be an operator more."""
+    pairs = torch.view_as_real(spectrum)
+    real, imaginary = pairs[..., 0], pairs[..., 1]
+    return torch.addcmul(real * real, imaginary, imaginary)
 
 
 def mel_of_padded(audio: Tensor, mel: MelContract) -> Tensor | None:
@@ -62,7 +69,12 @@ def gain_weights(mel: MelContract, like: Tensor) -> Tensor:
     Below the first band nothing is changed: no band would say when it is enough, a rumble would grow from round to
     round, and what is rounded in it most of all.
     """
-    weights = band_to_bin_weights(mel, mel.n_fft, like.device, like.dtype)
+    return _gain_weights(mel, like.device, like.dtype)
+
+
+@constant(16)
+def _gain_weights(mel: MelContract, device: torch.device, dtype: torch.dtype) -> Tensor:
+    weights = band_to_bin_weights(mel, mel.n_fft, device, dtype)
     heard = np.maximum.accumulate(mel_filterbank(mel).any(axis=0))
     return weights * torch.from_numpy(heard).to(weights)
 
@@ -151,12 +163,17 @@ def _accelerated(one_round: Callable[[Tensor], Tensor], audio: Tensor, rounds: i
 
 
 class _Transform:
-    """A short-time Fourier transform of whole frames and its least-squares inverse (Griffin & Lim 1984, eq. 6)."""
+    """A short-time Fourier transform of whole frames and its least-squares inverse (Griffin & Lim 1984, eq. 6).
+
+    Of one clip: what belongs to its number of frames is kept.
+    """
 
     def __init__(self, n_fft: int, hop_length: int, win_length: int, pad_mode: str) -> None:
         self.n_fft, self.hop_length, self.win_length, self.pad_mode = n_fft, hop_length, win_length, pad_mode
         # What every contract pads when the signal is a whole number of hops; a plain number, so that graphs export.
         self.padding = odd_split(n_fft - hop_length)
+        self._window: Tensor | None = None
+        self._weight: Tensor | None = None  # the sum of squared windows, of as many frames as came first
 
     def spectrum(self, audio: Tensor) -> Tensor:
         """``(batch, frames * hop_length)`` -> complex ``(batch, frames, n_fft // 2 + 1)``."""
@@ -166,11 +183,13 @@ class _Transform:
     def audio(self, spectrum: Tensor) -> Tensor:
         """The signal whose spectrum is nearest: the inverse of :meth:`spectrum`."""
         frames = spectrum.shape[1]
-        window = centred_hann(self.win_length, self.n_fft, spectrum.real)
-        weight = overlap_add(window.square().expand(1, frames, self.n_fft), self.hop_length).clamp(min=1e-3)
-        total = overlap_add(torch.fft.irfft(spectrum, n=self.n_fft) * window, self.hop_length)
+        if self._window is None or self._weight is None:  # rounds are of one clip
+            self._window = centred_hann(self.win_length, self.n_fft, spectrum.real)
+            squares = self._window.square().expand(1, frames, self.n_fft)
+            self._weight = overlap_add(squares, self.hop_length).clamp(min=1e-3)
+        total = overlap_add(torch.fft.irfft(spectrum, n=self.n_fft) * self._window, self.hop_length)
         left, _ = self.padding
-        return (total / weight)[:, left : left + frames * self.hop_length]
+        return (total / self._weight)[:, left : left + frames * self.hop_length]
 
 
 @dataclass(frozen=True)
@@ -215,10 +234,13 @@ class _LowBand:
         start = transform.audio(self._cut(spectrum))
         target = wanted[..., : self.bands]
 
+        filters = filterbank(mel, target)[: self.bands, : self.bins + 1].T
+        gains = gain_weights(mel, target)[: self.bands, : self.bins + 1]  # fading out towards the top of the band
+
         def one_round(audio: Tensor) -> Tensor:
             low = transform.spectrum(audio)
-            step = (target - self._mel_of(low)).clamp(-LOW_BAND_STEP, LOW_BAND_STEP) * gate
-            return transform.audio(low * self._spread(step).exp())
+            step = (target - self._mel_of(low, filters)).clamp(-LOW_BAND_STEP, LOW_BAND_STEP) * gate
+            return transform.audio(low * (step @ gains).exp())
 
         audio = _accelerated(one_round, start, rounds, LOW_BAND_MOMENTUM)
         change = transform.spectrum(audio - start) * factor
@@ -228,17 +250,10 @@ class _LowBand:
         """The lowest bins, scaled to the lower rate, with a silent last one."""
         return F.pad(spectrum[..., : self.bins] / self.factor, (0, 1))
 
-    def _mel_of(self, low: Tensor) -> Tensor:
-        weights = filterbank(self.mel, low.real)[: self.bands, : low.shape[-1]]
-        scaled = low * self.factor
-        energy = torch.addcmul(scaled.real * scaled.real, scaled.imag, scaled.imag)
-        energy = energy + max(self.mel.magnitude_epsilon, 1e-14)
+    def _mel_of(self, low: Tensor, filters: Tensor) -> Tensor:
+        energy = _power(low) * self.factor**2 + max(self.mel.magnitude_epsilon, 1e-14)
         magnitude = energy.sqrt() if self.mel.power == 1.0 else energy.pow(self.mel.power / 2)
-        return natural(compress(magnitude @ weights.T, self.mel), self.mel)
-
-    def _spread(self, step: Tensor) -> Tensor:
-        """Gains of the low bins, fading out towards the top of the band."""
-        return step @ gain_weights(self.mel, step)[: self.bands, : self.bins + 1]
+        return natural(compress(magnitude @ filters, self.mel), self.mel)
 
 
 @constant(8)
