@@ -57,6 +57,7 @@ def test_where_onnxruntime_disagrees_fewer_rounds_are_taken_and_it_is_said(
         return Exported(b"graph", ("features", "f0_hz"), 1e-6, None)
 
     monkeypatch.setattr(command, "export_onnx", disagreeing)
+    monkeypatch.setattr(command, "rounding", lambda graph: 0.0)
     out = tmp_path / "v.onnx"
     assert "differs from torch" in fails(capsys, "onnx", "melisma-44k", "-o", out, "--projections", 2)
     assert not out.exists()
@@ -66,6 +67,12 @@ def test_where_onnxruntime_disagrees_fewer_rounds_are_taken_and_it_is_said(
     assert tried == list(range(own, -1, -1))
     assert f"trying {own - 1} of {own} rounds of projection" in capsys.readouterr().out
     assert out.read_bytes() == b"graph"
+    # What would not agree is not traced: that takes minutes.
+    tried.clear()
+    monkeypatch.setattr(command, "rounding", lambda graph: 1e-5 if graph.options.projections == 1 else 2e-4)
+    assert main(["export", "onnx", "melisma-44k", "-o", str(tmp_path / "w.onnx")]) == 0
+    assert tried == [1, 0]
+    assert f"with {own} audio moves by 2.0e-04" in capsys.readouterr().out
 
 
 def test_a_checkpoint_in_openvpis_layout(tmp_path: Path) -> None:

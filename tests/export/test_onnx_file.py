@@ -10,12 +10,13 @@ import torch
 from kinds import BAKED_SPEAKER, CONFIGS, NOISE_INPUTS, SPEAKERS, exported, loaded, options
 
 from melisma.errors import MelismaError
-from melisma.export.check import TOLERANCE, cases, check
+from melisma.export.check import TOLERANCE, cases, check, rounding
 from melisma.export.graph import ExportGraph, GraphOptions
 from melisma.export.onnx_file import open_session
 from melisma.export.reader import OnnxModel, describe_graph
 from melisma.generators import GENERATORS, name_of
 from melisma.inference.vocoder import Info, Vocoder
+from melisma.kernels import choice
 
 
 def test_every_generator_of_the_table_is_tried() -> None:
@@ -62,6 +63,16 @@ def test_a_settled_seed_is_the_seed_of_synthesize(kind: str) -> None:
     other = vocoder.synthesize(case.features, case.f0_hz, speaker=case.speaker, seed=4)
     assert np.abs(audio - wanted).max() <= TOLERANCE * wanted.std()
     assert np.abs(audio - other).max() > 1e-3 * wanted.std()
+
+
+def test_how_far_another_rounding_moves_the_audio() -> None:
+    generator = loaded("spectral").generator
+    graphs = [ExportGraph(generator, GraphOptions(projections=rounds)) for rounds in (0, 1)]
+    plain, projected = (rounding(graph) for graph in graphs)
+    assert 0.0 < plain < projected  # kernels sing both, and rounds amplify what differs
+    with choice.plain():
+        reference_alone = rounding(graphs[0])
+    assert reference_alone == plain  # what is asked for decides, not what surrounds it
 
 
 def test_a_graph_that_differs_is_refused_and_the_case_is_named() -> None:
