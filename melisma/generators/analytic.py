@@ -26,11 +26,11 @@ from melisma.layers.pitch_gate import (
     GATE_HALO_FRAMES,
     GATE_SMOOTHING_FRAMES,
     RIPPLE_HALO_FRAMES,
+    fast_widths,
     foreign_ripple,
     pitch_gate,
     ripple_hz,
     sharpness,
-    widths,
 )
 from melisma.layers.streaming import WHOLE, Memory, State, Time
 from melisma.noise import counter_normal
@@ -324,9 +324,15 @@ class Analytic(nn.Module):
         return Masks(*time.through("between", self.subframes, both).chunk(2, dim=-1))
 
     def widths(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> tuple[Tensor, Tensor]:
-        """:func:`melisma.layers.pitch_gate.widths`, also in steps and causally."""
-        if time is WHOLE and not self.config.causal:
-            return widths(wanted, pulse_mel, f0_hz, self.mel)
+        """How far the harmonics lie apart that the mel shows, in Hz, and its sharpness, ``(batch, frames)`` each.
+
+        F0, but where the mel shows the harmonics of a higher pitch, theirs.
+        """
+        if time is WHOLE:
+            late = self.late_frames if self.config.causal else None
+            found = fast_widths(wanted, pulse_mel, f0_hz, self.mel, late)
+            if found is not None:
+                return found
         compared = wanted
         if self.config.causal:  # the pulses' mel is late, so its partner must be
             compared = time.through("compared", Delay(self.late_frames, 0.0), wanted)

@@ -95,7 +95,8 @@ class Look:
     Attributes:
         bands: the lowest ones, in which single harmonics show.
         reach: bands on either side over which structure is averaged away.
-        frames: on either side over which what is seen is averaged.
+        frames: before and behind, over which what is seen is averaged.
+        late: frames by which the mel of the pulses comes behind.
         lags: first and last of the autocorrelation.
         steps: even steps of frequency, see :func:`lags`.
         step_hz: how far they are apart.
@@ -106,7 +107,8 @@ class Look:
 
     bands: int
     reach: int
-    frames: int
+    frames: tuple[int, int]
+    late: int
     lags: tuple[int, int]
     steps: tuple[np.ndarray, np.ndarray]
     step_hz: float
@@ -122,7 +124,7 @@ class Look:
         width, sharp = torch.empty(f0_hz.shape), torch.empty(f0_hz.shape)
         low, high = self.lags
         sizes = (
-            min(self.bands, wanted.shape[-1]), self.reach, low, self.frames,
+            min(self.bands, wanted.shape[-1]), self.reach, low, *self.frames, self.late,
             np.float32(self.step_hz), np.float32(self.strong),
         )  # fmt: skip
         limits = _pairs(self.foreign), _pairs((self.sharp,))[0]

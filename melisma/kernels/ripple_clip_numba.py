@@ -38,9 +38,9 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @inner
-def _averaged(rows, frame, reach, mean):  # type: ignore[no-untyped-def]
-    """Mean of the rows around a frame, at the ends of those that are there."""
-    first, stop = max(0, frame - reach), min(rows.shape[0], frame + reach + 1)
+def _averaged(rows, frame, left, right, mean):  # type: ignore[no-untyped-def]
+    """Mean of a frame's row and of so many before and behind it, at the ends of those that are there."""
+    first, stop = max(0, frame - left), min(rows.shape[0], frame + right + 1)
     mean[:] = _ZERO
     for f in range(first, stop):
         row = rows[f]
@@ -61,32 +61,37 @@ def widths(worker, edges, counter, mels, f0, sizes, steps, limits, work):  # typ
         counter: on which they meet, 0 at first.
         mels: wanted and of the pulses, ``(frames, bands)``.
         f0: Hz, ``(frames,)``.
-        sizes: ``(bands, reach, low, frames, hz, strong)``: bands that are looked at and how far structure is averaged
-            away, the first lag, on how many frames either side is averaged, Hz of a lag and what share of the highest
-            peak is strong.
+        sizes: ``(bands, reach, low, left, right, late, hz, strong)``: bands that are looked at and how far structure is
+            averaged away, the first lag, over how many frames before and behind is averaged, how many the pulses are
+            late, Hz of a lag and what share of the highest peak is strong.
         steps: see :func:`melisma.kernels.ripple_numba.lags`.
         limits: ``(ends, sharp)``: see :func:`melisma.kernels.ripple_numba.foreign`, and bends that are none and all.
         work: ``(rows, width, sharp)``: room for ``(frames, 4 + lags)``, and what is made, ``(frames,)`` each.
     """
     wanted, pulses = mels
-    bands, reach, low, frames, hz, strong = sizes
+    bands, reach, low, left, right, late, hz, strong = sizes
     ends, sharp_ends = limits
     rows, width, sharp = work
     first, stop = edges[worker], edges[worker + 1]
     means, comb = means_of(bands, reach), np.empty(bands, np.float32)
     structure, even = np.zeros(bands + 1, np.float32), np.empty(steps[0].size, np.float32)
-    target = structure[:bands]
+    target, partner = structure[:bands], np.empty(bands, np.float32)
     for f in range(first, stop):
-        fine(wanted[f], means, target)
-        fine(pulses[f], means, comb)
         row = rows[f]
-        row[0], row[1], row[2] = product(target, target), product(target, comb), product(comb, comb)
+        fine(pulses[f], means, comb)
+        fine(wanted[f], means, target)
+        partner[:] = target
+        if late > 0:  # the pulses' mel comes behind
+            partner[:] = _ZERO
+            if f >= late:
+                fine(wanted[f - late], means, partner)
+        row[0], row[1], row[2] = product(partner, partner), product(partner, comb), product(comb, comb)
         row[3] = bend_of(wanted[f], bands)
         lags_of(structure, steps, low, even, row[4:])
     meet(counter, edges.size - 1)
     mean = np.empty(rows.shape[1], np.float32)
     for f in range(first, stop):
-        _averaged(rows, f, frames, mean)
+        _averaged(rows, f, left, right, mean)
         foreign = foreign_of(mean[0], mean[1], mean[2], ends)
         ripple = (np.float32(first_peak(mean[4:], strong) + low) + _HALF) * hz
         width[f] = f0[f] + foreign * (max(f0[f], ripple) - f0[f])
@@ -123,8 +128,8 @@ def gate(worker, edges, counter, mels, voiced, sizes, per_cent, limits, work):  
     meet(counter, workers)
     far, close = np.empty(rows.shape[1], np.float32), np.empty(rows.shape[1], np.float32)
     for f in range(first, stop):
-        _averaged(rows, f, long, far)
-        _averaged(rows, f, local, close)
+        _averaged(rows, f, long, long, far)
+        _averaged(rows, f, local, local, close)
         gates[f] = opened_of(far, close[1:6], ramps, ends)
         sharp[f] = ramp(np.sqrt(close[8]), sharp_ends)
     meet(counter, 2 * workers)

@@ -228,32 +228,28 @@ def _lags(steps: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=16)
-def _look(mel: MelContract) -> kernel.Look:
-    steps = _packed_steps(mel)
+def _look(mel: MelContract, late: int | None) -> kernel.Look:
+    steps, half = _packed_steps(mel), GATE_SMOOTHING_FRAMES // 2
+    frames = (half, half) if late is None else (GATE_SMOOTHING_FRAMES - 1, 0)
     return kernel.Look(
-        GATE_BANDS, REACH_BANDS, GATE_SMOOTHING_FRAMES // 2, _lags(len(steps[0])), steps, RIPPLE_STEP_HZ, _STRONG,
+        GATE_BANDS, REACH_BANDS, frames, late or 0, _lags(len(steps[0])), steps, RIPPLE_STEP_HZ, _STRONG,
         (_ENVELOPE_FOREIGN, _UNEXPLAINED), _SHARP,
     )  # fmt: skip
 
 
-def widths(wanted: Tensor, pulses: Tensor, f0_hz: Tensor, mel: MelContract) -> tuple[Tensor, Tensor]:
-    """How far the harmonics lie apart that a mel shows, and whether it is sharp, all of it at once.
-
-    F0, but where the mel shows the harmonics of a higher pitch (:func:`foreign_ripple`), theirs (:func:`ripple_hz`).
+def fast_widths(
+    wanted: Tensor, pulses: Tensor, f0_hz: Tensor, mel: MelContract, late: int | None
+) -> tuple[Tensor, Tensor] | None:
+    """:meth:`melisma.generators.analytic.Analytic.widths` of a whole clip by the kernel; None where it cannot.
 
     Args:
         wanted: natural log-mel, ``(batch, frames, n_mels)``.
         pulses: the same of the pulse train.
         f0_hz: ``(batch, frames)``.
         mel: the contract.
-
-    Returns:
-        Hz and :func:`sharpness`, ``(batch, frames)`` each.
+        late: frames that ``pulses`` come behind in a causal model; None for one that looks ahead.
     """
-    if kernel.fused(wanted, pulses, f0_hz):
-        return _look(mel).widths(wanted, pulses, f0_hz)
-    foreign, ripple = foreign_ripple(wanted, pulses), ripple_hz(wanted, mel)
-    return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign), sharpness(wanted)
+    return _look(mel, late).widths(wanted, pulses, f0_hz) if kernel.fused(wanted, pulses, f0_hz) else None
 
 
 def _autocorrelation(wanted: Tensor, steps: Tensor) -> Tensor:

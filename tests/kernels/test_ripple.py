@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from melisma.audio.mel import OPENVPI_44K, MelContract
+from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.kernels import choice, ready, ripple
-from melisma.layers.pitch_gate import foreign_ripple, missed_of, pitch_gate, ripple_hz, sharpness, widths
+from melisma.layers.pitch_gate import foreign_ripple, missed_of, pitch_gate, ripple_hz, sharpness
 
 pytest.importorskip("numba")
 
@@ -29,10 +30,18 @@ def drawn(mel: MelContract, batch: int, frames: int, ripple_of: float = 0.3) -> 
     return 0.8 * comb + noise[0] - 4.0, comb + noise[1] - 4.0, comb.roll(frames // 3, 1) + noise[2]
 
 
+def widths(config: AnalyticConfig, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Of a mel that shows a ripple of its own, at a pitch below it."""
+    return torch.cat(Analytic(config).widths(0.8 * a, 100.0 + 20.0 * b[..., 0].abs(), c))
+
+
 READ: dict[str, Callable[[MelContract, Tensor, Tensor, Tensor], Tensor]] = {
     "gate": lambda mel, a, b, c: pitch_gate(a, b, c, (a[..., 0] > -4.0).float(), mel),
     "sharpness": lambda mel, a, b, c: sharpness(0.5 * a),
-    "widths": lambda mel, a, b, c: torch.cat(widths(0.8 * a, c, 100.0 + 20.0 * b[..., 0].abs(), mel)),
+    "widths": lambda mel, *mels: widths(AnalyticConfig(mel, 2 * mel.hop_length), *mels),
+    "causal widths": lambda mel, *mels: widths(
+        AnalyticConfig(mel, 2 * mel.hop_length, projections=0, causal=True), *mels
+    ),
     "foreign": lambda mel, a, b, c: foreign_ripple(a, c),
     "ripple": lambda mel, a, b, c: ripple_hz(a, mel),
     "missed": lambda mel, a, b, c: missed_of(a, b, c[..., 0].sigmoid(), 0.5),
