@@ -21,6 +21,7 @@ from melisma.generators.analytic import Analytic, AnalyticConfig
 from melisma.generators.spectral_backbone import packed
 from melisma.generators.spectral_fast import fast_belief
 from melisma.generators.spectral_parts import Proposal
+from melisma.kernels.ripple import LOWEST_HZ, MIDDLE_HZ, MIDDLE_MEL
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.mel_projection import MAX_STEP
 from melisma.layers.pitch_gate import missed_of
@@ -128,12 +129,17 @@ class Spectral(Analytic):
         return self._correct(proposal, heard, time)
 
     def _correct(self, proposal: Proposal, heard: Tensor | None, time: Time) -> Proposal:
+        """:meth:`correct` in steps, in training, without drafts."""
         missed: tuple[Tensor, ...] = ()
         if heard is not None:
             proposal, (heard,) = proposal.together("drafted", time, heard)
             missed = (_missed(proposal, heard),)
-        pitch = torch.log2(proposal.f0_hz.clamp(min=20.0) / 220.0) * proposal.voiced
-        given = [(proposal.wanted + 5.0) / 2.0, proposal.pulse_mel, torch.stack([pitch, proposal.voiced], dim=-1)]
+        pitch = torch.log2(proposal.f0_hz.clamp(min=LOWEST_HZ) / MIDDLE_HZ) * proposal.voiced
+        given = [
+            (proposal.wanted - MIDDLE_MEL) / 2.0,
+            proposal.pulse_mel,
+            torch.stack([pitch, proposal.voiced], dim=-1),
+        ]
         out = self._backbone(torch.cat([*given, *missed], dim=-1), time)
         proposal, (out, *late) = proposal.together("corrected", time, out, *missed)
         said = proposal.plus(*out[..., : 2 * self.bins].chunk(2, dim=-1))

@@ -18,6 +18,8 @@ _numba = numba_part("ripple_numba")
 _clips = numba_part("ripple_clip_numba")
 
 _LEAST_FRAMES = 24  # for a worker of its own
+# How a backbone is told of F0 and mels: from the middle on, F0 in octaves and mels in pairs of nepers.
+LOWEST_HZ, MIDDLE_HZ, MIDDLE_MEL = 20.0, 220.0, -5.0
 
 Pairs = tuple[tuple[float, float], ...]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from melisma.kernels.keeping import kept
+from melisma.kernels.ripple import LOWEST_HZ, MIDDLE_HZ, MIDDLE_MEL
 from melisma.kernels.ripple_numba import (
     FAST,
     bend_of,
@@ -29,8 +30,7 @@ from melisma.kernels.ripple_numba import (
 from melisma.kernels.waiting_numba import meet
 
 _ZERO, _ONE, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-_LOWEST_HZ, _MIDDLE_HZ = np.float32(20.0), np.float32(220.0)  # of F0 as the backbone is told of it
-_MIDDLE_MEL = np.float32(5.0)  # of mels likewise
+_LOWEST_HZ, _MIDDLE_HZ, _MIDDLE_MEL = np.float32(LOWEST_HZ), np.float32(MIDDLE_HZ), np.float32(MIDDLE_MEL)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,7 +166,7 @@ def conditions(first, stop, mels, told, sizes, missed, out):  # type: ignore[no-
         missed_of(mel, heard[f], sharp[f], largest, room, away)
         train_row, away_row = row[bands:], row[2 * bands + 2 :]
         for b in range(bands):
-            row[b] = (mel[b] + _MIDDLE_MEL) * _HALF
+            row[b] = (mel[b] - _MIDDLE_MEL) * _HALF
             train_row[b] = train[b]
             away_row[b] = away[b]
         voiced = _ONE if f0[f] > _ZERO else _ZERO
