@@ -40,9 +40,17 @@ def test_a_layout_is_no_other_signal() -> None:
     assert rows.as_rows(batch) is batch
 
 
+@pytest.fixture(params=[True, False], ids=["in one product", "by oneDNN"])
+def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether few samples are made in one product, as without AVX-512."""
+    taken: bool = request.param
+    monkeypatch.setattr(choice, "short_convolutions", lambda: choice.Choice("", taken, ""))
+    return taken
+
+
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 5), (4, 1), (7, 3), (11, 5)])
 @pytest.mark.parametrize("time", [60, 300])
-def test_convolutions_of_rows(kernel: int, dilation: int, time: int) -> None:
+def test_convolutions_of_rows(kernel: int, dilation: int, time: int, short: bool) -> None:
     layer = Convolution(32, 64, kernel, dilation=dilation).eval()
     x = signal(32, time)
     made = rows.convolved(layer, x)
@@ -52,7 +60,7 @@ def test_convolutions_of_rows(kernel: int, dilation: int, time: int) -> None:
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(2, 4), (3, 8), (8, 16), (5, 5)])
-def test_upsampling_of_rows(stride: int, kernel: int) -> None:
+def test_upsampling_of_rows(stride: int, kernel: int, short: bool) -> None:
     layer = Upsampling(32, 16, kernel, stride=stride, bias=False).eval()
     x = signal(32, 9)
     made = rows.upsampled(layer, x)

@@ -99,6 +99,16 @@ def convolutions() -> Choice:
 
 
 @lru_cache(maxsize=1)
+def short_convolutions() -> Choice:
+    """How a stream's convolutions over a few samples are computed; fast where not by the packed weights of all."""
+    if not convolutions().fast:
+        return convolutions()
+    if "avx512" in cpu_features():
+        return Choice("onednn", False, "oneDNN with the same packed weights")
+    return Choice("matrices", True, "one product each; without AVX-512 oneDNN packs its weights anew for most lengths")
+
+
+@lru_cache(maxsize=1)
 def bfloat16_convolutions() -> Choice:
     """How convolutions are computed in bfloat16, which oneDNN refuses on CPUs that could do it slowly at best."""
     if not convolutions().fast:
@@ -225,6 +235,7 @@ def choices() -> dict[str, Choice]:
     """All of them, by what they are about."""
     return {
         "convolutions": convolutions(),
+        "convolutions of few samples": short_convolutions(),
         "float32 residual blocks": filtering(),
         "bfloat16 residual blocks": half_precision(),
         "backbones": backbone(),

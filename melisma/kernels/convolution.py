@@ -89,6 +89,37 @@ class PackedConvolution:
         return weight, bias, [0, padding], [1, 1], [1, self.dilation], 1, "add", 1.0, None, [], None
 
 
+@dataclass(frozen=True)
+class ShortConvolution:
+    """A convolution of stride one without padding as one matrix product, for a few samples; see :func:`pack_short`.
+
+    Attributes:
+        weights: ``(out_channels, kernel * in_channels)``.
+        bias: is added.
+        kernel: taps.
+        dilation: between taps.
+    """
+
+    weights: Tensor
+    bias: Tensor | None
+    kernel: int
+    dilation: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``(time, channels)`` -> ``(time less the reach, out_channels)``."""
+        x = x.contiguous()
+        time, channels = x.shape
+        made = time - self.dilation * (self.kernel - 1)
+        windows = x.as_strided((made, self.kernel, channels), (channels, self.dilation * channels, 1))
+        return torch.nn.functional.linear(windows.reshape(made, -1), self.weights, self.bias)
+
+
+def pack_short(weight: Tensor, bias: Tensor | None, dilation: int = 1) -> ShortConvolution:
+    """Lay out weights ``(out_channels, in_channels, kernel)`` for :class:`ShortConvolution`."""
+    rows = weight.detach().permute(0, 2, 1).flatten(1).contiguous()
+    return ShortConvolution(rows, None if bias is None else bias.detach(), weight.shape[-1], dilation)
+
+
 def pack(
     weight: Tensor,
     bias: Tensor | None,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from melisma.kernels import LANES, amx, choice, ready, rounding, winograd
-from melisma.kernels.convolution import pack, polyphase
+from melisma.kernels.convolution import pack, pack_short, polyphase
 from melisma.layers.weights import made_of, weights_of
 
 LEAST_FILTERED = 128  # samples; below, the weights of a convolution are fetched for too few, and filtering has more
@@ -21,7 +21,7 @@ _FEWEST_CHANNELS = 16
 _FEWEST_FILTERED = 32  # of channels; with fewer, little is gained for what is rounded more
 
 Packed = Callable[[Tensor], Tensor]
-_Form = Literal["onednn", "filtered", "tiles"]
+_Form = Literal["onednn", "matrix", "filtered", "tiles"]
 
 
 def is_rows(x: Tensor) -> bool:
@@ -51,7 +51,7 @@ def convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor | None:
     if not _fits(convolution, x) or convolution.stride != (1,):
         return None
     lost = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
-    form: _Form = "onednn"
+    form = _of_onednn(x.shape[2] - lost)
     if _in_tiles(convolution):
         form = "tiles"
     elif x.shape[2] - lost >= LEAST_FILTERED and _is_filtered(convolution) and ready.usable(choice.filtering()):
@@ -66,7 +66,7 @@ def upsampled(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor | None:
         return None
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     taps = -(-kernel // stride)
-    form: _Form = "tiles" if _in_tiles(layer) else "onednn"
+    form = "tiles" if _in_tiles(layer) else _of_onednn(x.shape[2] + taps - 1)
     made = _form(layer, form)(torch.nn.functional.pad(x[0].t(), (0, 0, taps - 1, taps - 1)))
     phases = made.reshape(-1, layer.out_channels)
     return phases[: (x.shape[2] - 1) * stride + kernel].t().unsqueeze(0)
@@ -87,6 +87,11 @@ def _in_tiles(layer: nn.Conv1d | nn.ConvTranspose1d) -> bool:
     return rounding.is_halved() and layer.in_channels % LANES == 0 and layer.out_channels % LANES == 0
 
 
+def _of_onednn(samples: int) -> _Form:
+    """oneDNN's form of a convolution that makes so many samples, or what is taken in its place."""
+    return "matrix" if samples < LEAST_FILTERED and choice.short_convolutions().fast else "onednn"
+
+
 def _form(layer: nn.Conv1d | nn.ConvTranspose1d, form: _Form) -> Packed:
     return made_of(layer, [layer.weight], lambda: _pack(layer, form), form)
 
@@ -96,10 +101,14 @@ def _pack(layer: nn.Conv1d | nn.ConvTranspose1d, form: _Form) -> Packed:
         phases = polyphase(layer.weight, layer.stride[0])
         if form == "tiles":
             return partial(amx.pack(phases, None), cut=(True, True))
+        if form == "matrix":
+            return pack_short(phases, None)
         return pack(phases, None, torch.float32, padding=0)
     if form == "tiles":
         return partial(amx.pack(layer.weight, layer.bias, layer.dilation[0]), cut=(True, True))
     if form == "filtered":
         assert layer.bias is not None  # who asks for it has looked
         return partial(winograd.pack(layer.weight, layer.bias, layer.dilation[0], "exact"), cut=(True, True))
+    if form == "matrix":
+        return pack_short(layer.weight, layer.bias, layer.dilation[0])
     return pack(layer.weight, layer.bias, torch.float32, layer.dilation[0], padding=0)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from melisma.kernels import choice
-from melisma.kernels.convolution import pack, polyphase
+from melisma.kernels.convolution import pack, pack_short, polyphase
 
 pytestmark = pytest.mark.skipif(not choice.convolutions().fast, reason=choice.convolutions().why)
 
@@ -28,6 +28,18 @@ def test_equals_the_plain_convolution(kernel: int, dilation: int, time: int, lon
     assert torch.equal(total, kept)
     packed.added_to(total, line, in_place=True)
     torch.testing.assert_close(total, kept + expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (7, 1), (3, 5)])
+@pytest.mark.parametrize("made", [1, 2, 9])
+def test_a_few_samples_in_one_product(kernel: int, dilation: int, made: int) -> None:
+    torch.manual_seed(kernel)
+    time = made + dilation * (kernel - 1)
+    weight, bias, x = torch.randn(6, 16, kernel), torch.randn(6), torch.randn(time + 3, 16)
+    for rows in (x[3:], x[3:].t().contiguous().t()):  # either layout, and not at the beginning of its memory
+        expected = F.conv1d(rows.t()[None], weight, bias, dilation=dilation)[0].t()
+        torch.testing.assert_close(pack_short(weight, bias, dilation)(rows), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pack_short(weight, None, dilation)(rows), expected - bias, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(16, 8), (4, 2), (3, 3), (8, 3), (10, 5), (2, 1), (7, 4)])
