@@ -23,7 +23,7 @@ from melisma.source import Randomness
 SMALL = MelContract(sample_rate=16000, n_fft=512, win_length=512, hop_length=128, n_mels=40, fmin=40.0, fmax=7000.0)
 
 
-def small_spectral(**changes: int) -> Spectral:
+def small_spectral(**changes: float) -> Spectral:
     torch.manual_seed(0)
     config = dataclasses.replace(SpectralConfig(mel=SMALL, n_fft=256, channels=16, blocks=2), **changes)
     model = Spectral(config)
@@ -37,6 +37,7 @@ MODELS = {
     "one subframe": lambda: small_spectral(subframes=1, n_fft=512),
     "no draft": lambda: small_spectral(draft=False),
     "held": lambda: small_spectral(hold_frames=4),
+    "averaged": lambda: small_spectral(settle_average=0.25, settles_alone=1),
 }
 
 
@@ -232,6 +233,51 @@ def test_a_draft_brings_the_mel_nearer() -> None:
     assert errors[0] < 0.8 * errors[1]
 
 
+def test_settling_alone_brings_the_mel_nearer_where_nothing_projects() -> None:
+    model = small_spectral(settles_alone=1)
+    without = small_spectral()
+    without.load_state_dict(
+        {
+            name: values[: without.head.out_features] if name.startswith("head.") else values
+            for name, values in model.state_dict().items()
+        }
+    )
+    features, f0_hz = song(60)
+    draws = model.randomness(f0_hz, 0, 0, 60)
+
+    def error(generator: Spectral, mel: torch.Tensor) -> torch.Tensor:
+        made = generator(mel, f0_hz, randomness=draws, projections=0)[:, 0]
+        return (log_mel(made, SMALL) - mel).abs().mean()
+
+    blurred = features.mean(dim=1, keepdim=True).expand(features.shape)
+    with torch.no_grad():
+        assert error(model, features) < 0.95 * error(without, features)
+        projected = [each(features, f0_hz, randomness=draws, projections=1) for each in (model, without)]
+        assert torch.equal(*projected)
+        assert torch.equal(error(model, blurred), error(without, blurred))
+
+
+def test_averaged_settlings_make_masks_that_move_less() -> None:
+    movements = []
+    features, f0_hz = song(60)
+    for share in (0.0, 0.25):
+        model = small_spectral(settles=2, settle_average=share)
+        torch.nn.init.zeros_(model.head.weight)
+        wanted = features.transpose(1, 2)
+        proposal = model.start(wanted, f0_hz, model.excite(f0_hz).pulse_mel)
+        noise = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(0))
+        before = proposal.pulse_log
+        for stage in model.stages:
+            proposal = stage(proposal, wanted + noise, WHOLE)
+        said = proposal.pulse_log - before
+        moved = (said[:, 1:] - said[:, :-1]).abs()
+        voiced = (f0_hz[:, 1:] > 0) & (f0_hz[:, :-1] > 0)
+        movements.append((moved[voiced].mean(), moved[~voiced].mean()))
+    (voiced, unvoiced), (voiced_averaged, unvoiced_averaged) = movements
+    assert voiced_averaged < 0.75 * voiced
+    assert unvoiced_averaged > 0.75 * unvoiced
+
+
 @pytest.mark.parametrize("hz", [55.0, 220.0, 880.0, 1600.0])
 def test_the_pitch_is_the_one_asked_for(hz: float) -> None:
     model = analytic(OPENVPI_44K)
@@ -304,6 +350,9 @@ def test_impossible_settings_are_refused() -> None:
         AnalyticConfig(mel=SMALL, n_fft=200)
     with pytest.raises(MelismaError, match="cannot wait"):
         AnalyticConfig(mel=SMALL, projections=0, causal=True, hold_frames=2)
+    for settings in ({"settles": -1}, {"settles_alone": -1}, {"settle_average": 0.6}):
+        with pytest.raises(MelismaError, match=next(iter(settings))):
+            small_spectral(**settings)
 
 
 def test_energy_distance_rewards_draws_that_differ() -> None:

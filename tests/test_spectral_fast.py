@@ -25,6 +25,7 @@ CONFIGS: dict[str, AnalyticConfig] = {
     "four subframes": SpectralConfig(SMALL, n_fft=256, subframes=4, channels=64, blocks=1, projections=2, low_rounds=8),
     "odd width": SpectralConfig(SMALL, n_fft=512, channels=40, blocks=2, projections=0),
     "settled-twice": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=2),
+    "averaged": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settle_average=0.25, settles_alone=1),
     "never-settled": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, settles=0),
     "held": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=1, hold_frames=3),
     "causal": SpectralConfig(OPENVPI_44K, channels=32, blocks=2, projections=0, causal=True, draft=False),

@@ -50,11 +50,13 @@ PLAIN = {
     "no-draft": lambda: _spectral(draft=False),
     "never-settled": lambda: _spectral(settles=0),
     "settled-twice": lambda: _spectral(n_fft=256, settles=2),
+    "averaged": lambda: _spectral(n_fft=256, settles=1, settle_average=0.25, settles_alone=1),
     "held": lambda: _spectral(n_fft=256, hold_frames=5),
     "even-noise": lambda: _spectral(n_fft=256, noise="even"),
     "causal": lambda: _spectral(n_fft=128, subframes=4, causal=True, draft=False),
     "causal-drafted": lambda: _spectral(n_fft=256, subframes=4, causal=True, settles=0),
     "causal-settled": lambda: _spectral(n_fft=128, subframes=4, causal=True),
+    "causal-averaged": lambda: _spectral(n_fft=128, subframes=4, causal=True, settle_average=0.25),
     "causal-analytic": lambda: Analytic(AnalyticConfig(mel=SMALL_MEL, n_fft=256, projections=0, causal=True)),
 }
 # Few rounds of projection, so that the context is much shorter than the clip.

@@ -127,9 +127,8 @@ class Analytic(nn.Module):
         self.average = MovingAverage(GATE_SMOOTHING_FRAMES, config.causal)
         self.subframes = Subframes(config.subframes, config.causal)
 
-    @property
-    def context_frames(self) -> int:
-        """Frames on each side that the masks of a frame depend on."""
+    def context_of(self, projected: bool) -> int:
+        """Frames on each side that the masks of a frame depend on, where projections follow or do not."""
         return 2 + self.config.hold_frames
 
     @property
@@ -168,7 +167,7 @@ class Analytic(nn.Module):
         reach = -(-self.mel.n_fft // self.hop_length)
         rounds = projections * (1 + self.config.low_rounds)
         ripple = GATE_SMOOTHING_FRAMES - 1 + self.late_frames if self.config.causal else RIPPLE_HALO_FRAMES
-        before = self.context_frames + ripple
+        before = self.context_of(rounds > 0) + ripple
         return before + (GATE_HALO_FRAMES + reach * (3 + rounds) if projections else reach)
 
     def randomness(self, f0_hz: Tensor, seed: int, start_frame: int, frames: int) -> Randomness:
@@ -231,19 +230,22 @@ class Analytic(nn.Module):
         """
         with workers.ours() if self._fast(features) else nullcontext():
             wanted = natural(features, self.mel).transpose(1, 2).contiguous()
-            audio, excitation = self.sing(wanted, f0_hz, randomness or Randomness())
-            return self.project(audio, wanted, excitation, projections, trust).unsqueeze(1)
+            rounds = self.default_projections if projections is None else projections
+            audio, excitation = self.sing(wanted, f0_hz, randomness or Randomness(), projected=rounds > 0)
+            return self.project(audio, wanted, excitation, rounds, trust).unsqueeze(1)
 
-    def sing(self, wanted: Tensor, f0_hz: Tensor, randomness: Randomness) -> tuple[Tensor, Excitation]:
+    def sing(
+        self, wanted: Tensor, f0_hz: Tensor, randomness: Randomness, projected: bool = False
+    ) -> tuple[Tensor, Excitation]:
         """The audio before projection ``(batch, frames * hop_length)``, and what was filtered.
 
-        ``wanted`` is a natural log-mel, ``(batch, frames, n_mels)``.
+        ``wanted`` is a natural log-mel, ``(batch, frames, n_mels)``; ``projected``: projections will follow.
         """
         excitation = self.excite(f0_hz, randomness.initial_phase)
         drawn = self.drawn(f0_hz, randomness.noise)
         filters = (FastFilters if self._fast(drawn) else _Filters)(self, excitation.train, drawn)
         proposal = self.start(wanted, f0_hz, excitation.pulse_mel)
-        for stage in self.stages:
+        for stage in self.projected_stages if projected else self.stages:
             proposal = stage(proposal, self.mel_of(filters(proposal.still())) if self.drafts else None, WHOLE)
         return filters(proposal), excitation
 
@@ -299,6 +301,11 @@ class Analytic(nn.Module):
         ``heard`` is the natural log-mel of what the proposal sounds like, where there are drafts.
         """
         return ()
+
+    @property
+    def projected_stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
+        """Those of :attr:`stages` that are made where projections follow: the first ones."""
+        return self.stages
 
     def start(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Proposal:
         """The envelope of the wanted natural log-mel ``(batch, frames, n_mels)``, split by frequency.

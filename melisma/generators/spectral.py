@@ -11,6 +11,7 @@ them. A gated mel projection then brings the result onto the mel. The parts that
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from melisma.generators.spectral_fast import fast_belief
 from melisma.generators.spectral_parts import Proposal
 from melisma.kernels.ripple import LOWEST_HZ, MIDDLE_HZ, MIDDLE_MEL
 from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
+from melisma.layers.framing import Neighbours
 from melisma.layers.mel_projection import MAX_STEP
 from melisma.layers.pitch_gate import missed_of
 from melisma.layers.streaming import WHOLE, Time
@@ -41,6 +43,9 @@ class SpectralConfig(AnalyticConfig):
             believe the difference to the wanted mel. A causal model without it looks ahead by its windows alone; with
             it, also by those that the draft is heard through, once more for every time that it settles.
         settles: how many times what the backbone proposes is heard and corrected after that.
+        settle_average: where no projections follow, so much of what a settling misses in a voiced frame is that of each
+            neighbouring frame: masks that change less from frame to frame detune less.
+        settles_alone: how many times more it settles where no projections follow, as far as the mel has detail enough.
     """
 
     channels: int = 256
@@ -49,11 +54,21 @@ class SpectralConfig(AnalyticConfig):
     kernel_size: int = 7
     draft: bool = True
     settles: int = 1
+    settle_average: float = 0.0
+    settles_alone: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.settles < 0:
-            raise MelismaError(f"settles is {self.settles}; give 0 or more")
+        for name in ("settles", "settles_alone"):
+            if getattr(self, name) < 0:
+                raise MelismaError(f"{name} is {getattr(self, name)}; give 0 or more")
+        if not 0.0 <= self.settle_average <= 0.5:
+            raise MelismaError(f"settle_average is {self.settle_average}; give 0 to 0.5")
+
+    @property
+    def most_settles(self) -> int:
+        """How many times it settles where no projections follow."""
+        return self.settles + self.settles_alone if self.draft else 0
 
 
 class Spectral(Analytic):
@@ -66,6 +81,7 @@ class Spectral(Analytic):
         bands = config.mel.n_mels
         self.bins = config.n_fft // 2 + 1
         self.drafts = config.draft
+        self.settle_average = Neighbours(config.settle_average) if config.settle_average else None
         heard = (3 if config.draft else 2) * bands + 2
         self.entry = frame_convolution(heard, config.channels, config.kernel_size, config.causal)
         self.entry_norm = nn.LayerNorm(config.channels)
@@ -80,19 +96,28 @@ class Spectral(Analytic):
             for _ in range(config.blocks)
         )
         self.exit_norm = nn.LayerNorm(config.channels)
-        beliefs = 2 * bands * (1 + config.settles) if config.draft else 0
+        beliefs = 2 * bands * (1 + config.most_settles) if config.draft else 0
         self.head = nn.Linear(config.channels, 2 * self.bins + beliefs)
         self.apply(_initialise)
         nn.init.normal_(self.head.weight, std=0.002)
 
-    @property
-    def context_frames(self) -> int:
-        return super().context_frames + self._reach_frames + len(self.stages) * self.draft_frames
+    def context_of(self, projected: bool) -> int:
+        drafted = len(self.projected_stages) * self.draft_frames if projected else self._drafted_frames
+        return super().context_of(projected) + self._reach_frames + drafted
 
     @property
     def draft_frames(self) -> int:
         """Frames that each draft looks ahead: to the next masks, half a mask window and half a mel window."""
         return 1 + self._heard_frames() if self.drafts else 0
+
+    @property
+    def _averaged_frames(self) -> int:
+        """Frames that all settlings together look ahead for the neighbours of frames, without projections."""
+        return 0 if self.settle_average is None else self.config.most_settles
+
+    @property
+    def _drafted_frames(self) -> int:
+        return len(self.stages) * self.draft_frames + self._averaged_frames
 
     def _heard_frames(self, late_samples: int = 0) -> int:
         """Frames until one is heard through a mask window and a mel window, from audio that comes so late."""
@@ -108,13 +133,23 @@ class Spectral(Analytic):
     @property
     def waiting_frames(self) -> int:
         if self.config.causal:  # the first draft waits for its pulses; its masks need no later ones
-            drafts = len(self.stages) if self.drafts else 0
-            return self._heard_frames(self.pulse_lookahead) + (drafts - 1) * self._heard_frames() if drafts else 0
+            if not self.drafts:
+                return 0
+            later = self.config.most_settles * self._heard_frames() + self._averaged_frames
+            return self._heard_frames(self.pulse_lookahead) + later
         # One after the other: the proposal waits for its smoothing, the backbone for the proposal.
-        return super().waiting_frames + self._reach_frames + len(self.stages) * self.draft_frames
+        return super().waiting_frames + self._reach_frames + self._drafted_frames
 
     @property
     def stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
+        if not self.drafts:
+            return (self.correct,)
+        settle = partial(self.settle, averaged=True)
+        more = partial(settle, detail_only=True)
+        return (self.correct, *[settle] * self.config.settles, *[more] * self.config.settles_alone)
+
+    @property
+    def projected_stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
         return (self.correct, *([self.settle] * self.config.settles if self.drafts else []))
 
     def correct(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
@@ -148,13 +183,31 @@ class Spectral(Analytic):
         now, later = self._next_belief(out[..., 2 * self.bins :])
         return dataclasses.replace(self._believe(said, late[0], now), belief=later)
 
-    def settle(self, proposal: Proposal, heard: Tensor | None, time: Time = WHOLE) -> Proposal:
-        """A correction by what the backbone's own proposal sounds like, as far as it said beforehand."""
+    def settle(
+        self,
+        proposal: Proposal,
+        heard: Tensor | None,
+        time: Time = WHOLE,
+        *,
+        averaged: bool = False,
+        detail_only: bool = False,
+    ) -> Proposal:
+        """A correction by what the backbone's own proposal sounds like, as far as it said beforehand.
+
+        ``averaged`` over neighbouring frames, where the settings ask for it; ``detail_only``: of a mel without detail
+        nothing, for its envelope was settled before.
+        """
         assert heard is not None  # only models with drafts come here
         proposal, (heard,) = proposal.together("settled", time, heard)
+        missed = _missed(proposal, heard)
+        if detail_only:
+            missed = missed * proposal.sharp.unsqueeze(-1)
+        if averaged and self.settle_average is not None:
+            missed = time.through("averaged", self.settle_average, missed, proposal.voiced)
+            proposal, (missed,) = proposal.together("averaged", time, missed)
         assert proposal.belief is not None  # correct has said it
         now, later = self._next_belief(proposal.belief)
-        return dataclasses.replace(self._believe(proposal, _missed(proposal, heard), now), belief=later)
+        return dataclasses.replace(self._believe(proposal, missed, now), belief=later)
 
     def _next_belief(self, beliefs: Tensor) -> tuple[Tensor, Tensor | None]:
         """The first of some beliefs, for both priors, and the others."""

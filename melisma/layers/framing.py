@@ -121,6 +121,31 @@ class MovingAverage:
         return means[:, :-1] / means[:, -1:]
 
 
+class Neighbours:
+    """Frames that take a share of both of their neighbours; at the ends a frame is its own neighbour.
+
+    Args:
+        share: that a frame takes of each neighbour, 0 to 0.5.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, values: Tensor, where: Tensor) -> Tensor:
+        """``(batch, frames, rows)`` -> the same shape; ``where``: in which frames, ``(batch, frames)`` in [0, 1]."""
+        return self._averaged(torch.cat([values[:, :1], values, values[:, -1:]], dim=1), where)
+
+    def step(self, values: Tensor, memory: Memory, where: Tensor) -> Tensor:
+        """The next chunk; a frame comes when its next one is there."""
+        windows = memory.windows(values.transpose(1, 2), 3, 1, 1, 1, mode="replicate").transpose(1, 2)
+        (where,) = memory.first("where", max(0, windows.shape[1] - 2), where, axis=1)
+        return self._averaged(windows, where) if windows.shape[1] else values[:, :0]
+
+    def _averaged(self, held: Tensor, where: Tensor) -> Tensor:
+        before, here, after = held[:, :-2], held[:, 1:-1], held[:, 2:]
+        return here + self.share * where.unsqueeze(-1) * (before + after - 2.0 * here)
+
+
 class Subframes:
     """Values of frames read at several points a frame, on straight lines between the frames' centres.
 

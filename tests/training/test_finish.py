@@ -58,6 +58,26 @@ def test_the_mean_of_two_with_a_bridge(tmp_path: Path) -> None:
     torch.testing.assert_close(made.generator.head.weight[2 * BINS :], head[2 * BINS :], rtol=1e-3, atol=1e-6)
 
 
+def test_one_settling_more_believes_what_it_is_told_to(tmp_path: Path, finish: ModuleType) -> None:
+    before, out = write(tmp_path / "a.safetensors", 1), tmp_path / "out.safetensors"
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "a.safetensors"), "-o", str(out)]
+    subprocess.run([*command, "--settle", "0.6", "--average", "0.25"], check=True)
+    made = load_checkpoint(out).generator
+    assert isinstance(made, Spectral)
+    assert (made.config.settles, made.config.settles_alone, made.config.settle_average) == (1, 1, 0.25)
+    old = before.head.out_features
+    torch.testing.assert_close(made.head.weight[:old], before.head.weight, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        2.0 * torch.sigmoid(made.head(torch.randn(3, 8))[:, old:]), torch.full((3, 80), 0.6), rtol=0, atol=1e-3
+    )
+    for belief in (0.0, 2.0):
+        with pytest.raises(MelismaError, match="more than 0 and less than 2"):
+            finish.settled(before, belief, None)
+    undrafted = write(tmp_path / "b.safetensors", 1, draft=False)
+    with pytest.raises(MelismaError, match="hears no draft"):
+        finish.settled(undrafted, 0.5, None)
+
+
 def test_a_model_without_bins_is_only_averaged(tmp_path: Path) -> None:
     settings = NsfHifiganConfig(
         sample_rate=8000, in_channels=6, upsample_rates=(4, 4), upsample_kernel_sizes=(8, 8),
