@@ -115,3 +115,43 @@ def test_the_packed_backbone_follows_its_weights() -> None:
     assert again is not None
     torch.testing.assert_close(again(conditions), before + 1.0)
     assert spectral_backbone.packed(generator.train(), conditions) is None
+
+
+@pytest.mark.parametrize("name", ["spectral", "averaged", "causal", "causal-drafted"])
+@pytest.mark.parametrize("chunks", [[1] * 90, [40, 4, 4, 0, 9, 1, 30, 2], [90]])
+def test_a_backbone_that_steps_in_one_call_is_the_plain_one(name: str, chunks: list[int]) -> None:
+    """Also where the plain code takes over in the middle, as it does when a stream is restored elsewhere."""
+    generator = _generator(dataclasses.replace(CONFIGS[name], projections=0))
+    features, f0_hz = (given[:1] for given in _given(generator.config, 90))
+    with choice.plain():
+        expected = generator(features, f0_hz, randomness=generator.randomness(f0_hz, 0, 0, 90))
+    for plainly in (lambda _: False, lambda number: number % 2 == 1):
+        state, made, first = None, [], 0
+        for number, count in enumerate(chunks):
+            part, last = slice(first, first + count), first + count == 90
+            draws = generator.draws(0, first, count)
+            with choice.plain(plainly(number)):
+                audio, state = generator.step(features[..., part], f0_hz[:, part], None, state, draws, last)
+            made.append(audio)
+            first += count
+        assert (torch.cat(made, dim=-1) - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def test_a_step_of_the_backbone_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = _generator(CONFIGS["causal-drafted"])
+    features, f0_hz = (given[:1] for given in _given(generator.config, 40))
+    _, state = generator.step(features[..., :30], f0_hz[:, :30], None, None, generator.draws(0, 0, 30))
+    before, taken = {name: values.clone() for name, values in state.items()}, []
+    own = spectral_backbone.FastBackbone.step
+
+    def counted(*arguments: object) -> torch.Tensor | None:
+        said = own(*arguments)  # type: ignore[arg-type]
+        taken.append(said is not None)
+        return said
+
+    monkeypatch.setattr(spectral_backbone.FastBackbone, "step", counted)
+    rest = (features[..., 30:], f0_hz[:, 30:], None, state, generator.draws(0, 30, 10))
+    first, second = generator.step(*rest), generator.step(*rest)
+    assert taken == [True, True]
+    assert torch.equal(first[0], second[0])
+    assert all(torch.equal(values, before[name]) for name, values in state.items())

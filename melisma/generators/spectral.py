@@ -27,7 +27,7 @@ from melisma.layers.convnext import ConvNeXtBlock, frame_convolution
 from melisma.layers.framing import Neighbours
 from melisma.layers.mel_projection import MAX_STEP
 from melisma.layers.pitch_gate import missed_of
-from melisma.layers.streaming import WHOLE, Time
+from melisma.layers.streaming import WHOLE, Time, Whole
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,10 @@ class Spectral(Analytic):
         return proposal.plus(pulse, noise)
 
     def _backbone(self, conditions: Tensor, time: Time) -> Tensor:
-        fast = packed(self, conditions) if time is WHOLE else None
-        if fast is not None:
-            return fast(conditions)
+        fast = packed(self, conditions, tiles=isinstance(time, Whole))
+        said = None if fast is None else fast(conditions) if isinstance(time, Whole) else fast.step(conditions, time)
+        if said is not None:
+            return said
         x = self.entry_norm(time.through("entry", self.entry, conditions.transpose(1, 2)).transpose(1, 2))
         for number, block in enumerate(self.blocks):
             x = time.through(number, block, x)

@@ -20,10 +20,12 @@ from melisma.kernels import LANES, choice, frames_amx, numba_part, ripple, round
 from melisma.kernels.grid import together
 from melisma.kernels.projection import fused
 from melisma.layers.pitch_gate import REACH_BANDS
+from melisma.layers.streaming import Memory
 from melisma.layers.weights import made_of, weights_of
 
 _frames = numba_part("frames_numba")
 _matrices = numba_part("matrix_numba")
+_steps = numba_part("frames_step_numba")
 
 if TYPE_CHECKING:
     from melisma.generators.spectral import Spectral
@@ -69,6 +71,35 @@ class FastBackbone:
         ends = (self.left, self.size - 1 - self.left)
         return together([self._clip(F.pad(clip, (0, self.spare, *ends))) for clip in conditions])
 
+    def step(self, conditions: Tensor, memory: Memory) -> Tensor | None:
+        """The next frames ``(1, frames, rows)`` of a stream -> what the head says of as many; None where it cannot.
+
+        That is at both ends of a stream, where convolutions see padding. What is remembered is what the layers' own
+        steps remember.
+        """
+        blocks, before = len(self.blocks[0]), self.size - 1
+        entry = memory.at("entry").recall("tail")
+        tails = [memory.at(number).at("depthwise").recall("tail") for number in range(blocks)]
+        if memory.last or len(conditions) != 1 or any(t is None or t.shape[-1] != before for t in (entry, *tails)):
+            return None
+        assert entry is not None
+        given = torch.cat([entry.transpose(1, 2), conditions], dim=1)[0]
+        past, frames = torch.empty(blocks, before, self.channels), conditions.shape[1]
+        for block, tail in zip(past, tails, strict=True):
+            block.copy_(tail[0].t())  # type: ignore[index]  # none is None
+        out = torch.empty(frames, self.leave[3].size)
+        lanes = past.view(blocks, -1, LANES).numpy()
+        sizes = frames, self.left, self.epsilon
+        packs = self.entry, self.blocks, self.leave
+        _steps().next_frames(sizes, (given.numpy(), given.shape[1]), *packs, lanes, out.numpy())
+        memory.at("entry").keep("tail", given[frames:].t().unsqueeze(0))
+        waiting = before - self.left  # frames that wait for those that their convolution reads
+        for number, block in enumerate(past):
+            here, tail = memory.at(number), block.t().unsqueeze(0)
+            here.at("depthwise").take("tail", tail)
+            here.take("sum.0", tail[..., before - waiting :])
+        return out[:, : self.columns].unsqueeze(0)
+
     def after_draft(self, proposal: Proposal, heard: Tensor, largest: float) -> tuple[Tensor, Tensor]:
         """What a draft that sounds like ``heard`` misses of a proposal, and what the head says of both.
 
@@ -102,8 +133,10 @@ class FastBackbone:
         return torch.from_numpy(work[2])[:, : self.columns]
 
 
-def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
+def packed(generator: "Spectral", conditions: Tensor, tiles: bool = True) -> FastBackbone | None:
     """The packed backbone, kept until its weights change; None where the plain one is to be taken.
+
+    ``tiles``: in tiles for AMX, where there are any; streams, which bring a few frames at once, would not fill them.
 
     That is: in training or with gradients, in graphs that are traced, elsewhere than on a CPU, in other precisions,
     with a width that is no multiple of thirty-two, and where numba is missing.
@@ -116,7 +149,7 @@ def packed(generator: "Spectral", conditions: Tensor) -> FastBackbone | None:
     inner = generator.config.channels * generator.config.expansion
     if generator.config.channels % (2 * LANES) or inner % (2 * LANES) or any(w.dtype != torch.float32 for w in weights):
         return None
-    in_tiles = choice.backbone().path == "amx"
+    in_tiles = tiles and choice.backbone().path == "amx"
     return made_of(generator, weights, lambda: FastBackbone(generator, in_tiles), in_tiles)
 
 
