@@ -23,9 +23,10 @@ from melisma.data.singer import random_phrase
 from melisma.errors import MelismaError
 from melisma.f0 import estimate_f0
 from melisma.inference import devices
+from melisma.inference import live as live_module
 from melisma.inference.devices import Exchange, SoundCard, VirtualClock
 from melisma.inference.listening import AHEAD_SECONDS, FRAMES_AT_ONCE, MANY_AT_ONCE, F0Stream, MelStream
-from melisma.inference.live import Live, _Ear, urgent, work_off
+from melisma.inference.live import Live, Yielding, _Ear, urgent, work_off
 from melisma.inference.recording_mel import RecordingMel
 from melisma.inference.resynthesis import Settings
 from melisma.inference.sources import ArraySource
@@ -353,6 +354,29 @@ def test_all_that_waits_is_sung_at_once_and_errors_come_after_it() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no scheduling classes")
+def test_who_leaves_no_time_to_others_no_longer_goes_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(live_module, "urgent", asked.append)
+    watch, now = Yielding(), 0.0
+
+    def work(share: float, seconds: float) -> None:
+        nonlocal now
+        for _ in range(round(seconds / 0.01)):
+            watch.note(now, now + 0.01 * share)
+            now += 0.01
+
+    work(0.85, 3.0)
+    assert asked == []
+    work(1.0, 3.0)  # all there is: others would starve, or the system stalls it
+    assert asked == [False]
+    work(0.85, 3.0)  # it might well be too much again
+    assert asked == [False]
+    work(0.5, 3.0)
+    assert asked == [False, True]
+    assert watch.busy == pytest.approx(0.85 * 3 + 3 + 0.85 * 3 + 0.5 * 3)
+    assert watch.slowest == pytest.approx(0.01)
+
+
 def test_work_is_urgent_where_the_system_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(os, "sched_setscheduler", lambda _, kind, priority: asked.append(kind))

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _LONG_SECONDS = 0.25  # of a model's own latency
 # After so long a thread that computes in Python lets another one go on; Python's own is ten times that.
 _SWITCH_SECONDS = 0.0005
+# A thread that was busy for more than the one share of such a moment no longer goes before all others, until for one
+# it is busy for less than the other share.
+_MOMENT_SECONDS = 0.5
+_MOST_BUSY, _LEAST_BUSY = 0.9, 0.75
 
 Result = TypeVar("Result")
 Frames = tuple[Tensor, np.ndarray]
@@ -209,9 +213,38 @@ class _Watch:
     def __call__(self, function: Callable[..., Result], *arguments: object) -> Result:
         began = time.perf_counter()
         result = function(*arguments)
-        spent = time.perf_counter() - began
-        self.busy, self.slowest = self.busy + spent, max(self.slowest, spent)
+        self.note(began, time.perf_counter())
         return result
+
+    def note(self, began: float, ended: float) -> None:
+        """Count work between two times, in seconds."""
+        spent = ended - began
+        self.busy, self.slowest = self.busy + spent, max(self.slowest, spent)
+
+
+class Yielding(_Watch):
+    """The watch of a thread that goes before ordinary work while it leaves time for it, and only then.
+
+    Where the work is more than the machine can do, Linux stalls threads at real-time priority for a part of every
+    second, and what they wait for in other threads never comes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._urgent, self._since, self._worked = True, math.inf, 0.0
+
+    def note(self, began: float, ended: float) -> None:
+        """Count work, and take or leave the priority by what the last moments were."""
+        super().note(began, ended)
+        self._since, self._worked = min(self._since, began), self._worked + ended - began
+        if ended - self._since < _MOMENT_SECONDS:
+            return
+        share = self._worked / (ended - self._since)
+        self._since, self._worked = math.inf, 0.0
+        wanted = share < (_MOST_BUSY if self._urgent else _LEAST_BUSY)
+        if wanted != self._urgent:
+            self._urgent = wanted
+            urgent(wanted)
 
 
 class _Ear(threading.Thread):
@@ -225,7 +258,7 @@ class _Ear(threading.Thread):
     def __init__(self, live: Live, exchange: Exchange, limit_seconds: float) -> None:
         super().__init__(name="melisma-ear", daemon=True)
         self._live, self._exchange, self._limit = live, exchange, limit_seconds
-        self.watch, self.seconds = _Watch(), 0.0
+        self.watch, self.seconds = Yielding(), 0.0
         self._frames: queue.SimpleQueue[Frames | BaseException | None] = queue.SimpleQueue()
 
     def heard(self) -> Iterator[Frames]:
@@ -259,7 +292,7 @@ class _Ear(threading.Thread):
 
 def work_off(live: Live, exchange: Exchange, limit_seconds: float = math.inf) -> Work:
     """Work off the blocks that a running clock brings, until the input ends or is stopped, or the limit is reached."""
-    ear, mouth = _Ear(live, exchange, limit_seconds), _Watch()
+    ear, mouth = _Ear(live, exchange, limit_seconds), Yielding()
     with _undisturbed(), _urgently():
         ear.start()
         for frames in ear.heard():
