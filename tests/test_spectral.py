@@ -257,6 +257,21 @@ def test_settling_alone_brings_the_mel_nearer_where_nothing_projects() -> None:
         assert torch.equal(error(model, blurred), error(without, blurred))
 
 
+def test_settling_alone_leaves_a_mel_of_another_pitch_alone() -> None:
+    model = small_spectral(settles_alone=1)
+    sung, others = (torch.full((1, 60), 300.0 * 2 ** (semitones / 12)) for semitones in (0, 4))
+    wanted = model.excite(sung).pulse_mel - 3.0
+    middle, changes = slice(15, 45), []
+    with torch.no_grad():
+        for f0_hz in (sung, others):
+            proposal = model.start(wanted, f0_hz, model.excite(f0_hz).pulse_mel)
+            proposal = dataclasses.replace(proposal, belief=torch.zeros(1, 60, 2 * SMALL.n_mels))
+            settled = model.settle(proposal, wanted + 0.5, detail_only=True)
+            changes.append((settled.pulse_log - proposal.pulse_log)[:, middle].abs().mean())
+    assert changes[0] > 0.4
+    assert changes[1] < 0.05
+
+
 def test_averaged_settlings_make_masks_that_move_less() -> None:
     movements = []
     features, f0_hz = song(60)

@@ -312,28 +312,29 @@ class Analytic(nn.Module):
 
         ``time`` is the memory of a step; then less may come out than went in, the rest with a later step.
         """
-        width_hz, sharp = self.widths(wanted, f0_hz, pulse_mel, time)
-        streams = (wanted, f0_hz, pulse_mel, width_hz, sharp)
-        wanted, f0_hz, pulse_mel, width_hz, sharp = time.together("envelope", *streams, axis=1)
+        streams = (wanted, f0_hz, pulse_mel, *self.widths(wanted, f0_hz, pulse_mel, time))
+        wanted, f0_hz, pulse_mel, width_hz, *looks = time.together("envelope", *streams, axis=1)
         held = HELD_PULSES if self.config.hold_frames else 0.0
         if self._fast(wanted):
-            return Proposal(wanted, f0_hz, pulse_mel, *fast_start(self.config, wanted, width_hz, f0_hz, held), sharp)
+            return Proposal(wanted, f0_hz, pulse_mel, *fast_start(self.config, wanted, width_hz, f0_hz, held), *looks)
         envelope = self.envelope(wanted, width_hz)
         share = noise_share(self.sample_rate, self.config.n_fft, envelope.device, envelope.dtype)
         voiced = (f0_hz > 0).to(envelope.dtype).unsqueeze(-1)
         pulse_log = envelope + pulse_part(share) + held * (1.0 - voiced)
         noise_log = envelope + torch.log(share) * voiced
-        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, sharp)
+        return Proposal(wanted, f0_hz, pulse_mel, pulse_log, noise_log, *looks)
 
     def between(self, proposal: Proposal, time: Time = WHOLE) -> Masks:
         """The proposed masks read between the frames."""
         both = torch.cat([proposal.pulse_log, proposal.noise_log], dim=-1)
         return Masks(*time.through("between", self.subframes, both).chunk(2, dim=-1))
 
-    def widths(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> tuple[Tensor, Tensor]:
-        """How far the harmonics lie apart that the mel shows, in Hz, and its sharpness, ``(batch, frames)`` each.
+    def widths(
+        self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the harmonics lie apart that the mel shows, its sharpness, and whether they are another pitch's.
 
-        F0, but where the mel shows the harmonics of a higher pitch, theirs.
+        ``(batch, frames)`` each. The first is in Hz: F0, but where the mel shows harmonics of a higher pitch, theirs.
         """
         if time is WHOLE:
             late = self.late_frames if self.config.causal else None
@@ -348,7 +349,7 @@ class Analytic(nn.Module):
         ripple = ripple_hz(wanted, self.mel, partial(time.through, "ripple", self.average))
         f0_hz, foreign, ripple = time.together("width", f0_hz, foreign, ripple)
         sharp = sharpness(wanted, partial(time.through, "sharp", self.average))
-        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign), sharp
+        return torch.lerp(f0_hz, torch.maximum(f0_hz, ripple), foreign), sharp, foreign
 
     def envelope(self, wanted: Tensor, width_hz: Tensor) -> Tensor:
         """Log gain on a unit-density excitation that gives the wanted mel, ``(batch, frames, bins)``.

@@ -45,7 +45,8 @@ class SpectralConfig(AnalyticConfig):
         settles: how many times what the backbone proposes is heard and corrected after that.
         settle_average: where no projections follow, so much of what a settling misses in a voiced frame is that of each
             neighbouring frame: masks that change less from frame to frame detune less.
-        settles_alone: how many times more it settles where no projections follow, as far as the mel has detail enough.
+        settles_alone: how many times more it settles where no projections follow, as far as the mel has detail that is
+            of the pitch that is sung.
     """
 
     channels: int = 256
@@ -195,13 +196,13 @@ class Spectral(Analytic):
         """A correction by what the backbone's own proposal sounds like, as far as it said beforehand.
 
         ``averaged`` over neighbouring frames, where the settings ask for it; ``detail_only``: of a mel without detail
-        nothing, for its envelope was settled before.
+        nothing, for its envelope was settled before, nor of one that shows another pitch.
         """
         assert heard is not None  # only models with drafts come here
         proposal, (heard,) = proposal.together("settled", time, heard)
         missed = _missed(proposal, heard)
         if detail_only:
-            missed = missed * proposal.sharp.unsqueeze(-1)
+            missed = missed * proposal.detailed.unsqueeze(-1)
         if averaged and self.settle_average is not None:
             missed = time.through("averaged", self.settle_average, missed, proposal.voiced)
             proposal, (missed,) = proposal.together("averaged", time, missed)

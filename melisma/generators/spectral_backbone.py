@@ -120,16 +120,15 @@ class FastBackbone:
         frames = heard.shape[0] - self.size + 1
         groups, width = self.channels // LANES, self.leave[3].size
         work = [torch.empty(frames * groups, LANES).numpy() for _ in range(2)] + [torch.empty(frames, width).numpy()]
-        count = max(1, min(workers.count(), frames // _LEAST_FRAMES))
-        edges, counter = np.array([frames * part // count for part in range(count + 1)]), np.zeros(1, np.int64)
-        most = -(-frames // count)
+        edges = workers.edges(frames, _LEAST_FRAMES)
+        most = int(np.diff(edges).max())
         most = -(-most // -(-most // _MOST_FRAMES))  # even shares
-        arguments = counter, (most, self.left, self.epsilon), (heard.numpy(), heard.shape[1])
+        arguments = (most, self.left, self.epsilon), (heard.numpy(), heard.shape[1])
         packs = self.entry, self.blocks, self.leave, tuple(work)
         kernel: Callable[..., None] = _frames().backbone
         if self.in_tiles:
             kernel = partial(frames_amx.backbone, 1 if rounding.is_halved() else 2)
-        workers.together([partial(kernel, worker, edges, *arguments, *packs) for worker in range(count)])
+        workers.meeting(kernel, edges, *arguments, *packs)
         return torch.from_numpy(work[2])[:, : self.columns]
 
 

@@ -46,6 +46,7 @@ class Proposal:
         pulse_log: natural log magnitude on the pulse train.
         noise_log: the same on the noise.
         sharp: whether the mel has detail enough to be met exactly, ``(batch, frames)`` in [0, 1].
+        foreign: whether that detail is of another pitch than F0, likewise; without meaning in unvoiced frames.
         belief: how far to believe what the next draft misses, for each band and prior; None where nothing asks.
     """
 
@@ -55,12 +56,18 @@ class Proposal:
     pulse_log: Tensor
     noise_log: Tensor
     sharp: Tensor
+    foreign: Tensor
     belief: Tensor | None = None
 
     @property
     def voiced(self) -> Tensor:
         """1 where F0 is given."""
         return (self.f0_hz > 0).to(self.wanted.dtype)
+
+    @property
+    def detailed(self) -> Tensor:
+        """Whether the mel has detail, and of this pitch, ``(batch, frames)`` in [0, 1]."""
+        return self.sharp * (1.0 - (2.0 * self.foreign).clamp(max=1.0) * self.voiced)
 
     def still(self) -> "Proposal":
         """This for a draft, through which no gradient goes: what it misses is an observation."""

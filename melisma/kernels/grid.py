@@ -85,9 +85,7 @@ class Grid:
 
     def run(self, kernel: Any, *arguments: Any) -> None:
         """A kernel on all workers."""
-        counter = np.zeros(1, np.int64)
-        count = len(self.edges) - 1
-        workers.together([partial(kernel, worker, self.edges, counter, *arguments) for worker in range(count)])
+        workers.meeting(kernel, self.edges, *arguments)
 
     def empty(self, rows: int) -> np.ndarray:
         """Room for rows of lanes, where vectors start at cache lines."""

@@ -118,23 +118,25 @@ class Look:
     foreign: Pairs
     sharp: tuple[float, float]
 
-    def widths(self, wanted: Tensor, pulses: Tensor, f0_hz: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance of the harmonics in Hz and sharpness, ``(batch, frames)``, of mels ``(batch, frames, n_mels)``.
+    def widths(self, wanted: Tensor, pulses: Tensor, f0_hz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Distance of the harmonics in Hz, sharpness and whether they are another pitch's, ``(batch, frames)`` each.
+
+        Of mels ``(batch, frames, n_mels)``.
 
         The same as of the functions for each of them, in one call.
         """
-        width, sharp = torch.empty(f0_hz.shape), torch.empty(f0_hz.shape)
+        width, sharp, foreign = (torch.empty(f0_hz.shape) for _ in range(3))
         low, high = self.lags
         sizes = (
             min(self.bands, wanted.shape[-1]), self.reach, low, *self.frames, self.late,
             np.float32(self.step_hz), np.float32(self.strong),
         )  # fmt: skip
         limits = _pairs(self.foreign), _pairs((self.sharp,))[0]
-        for mel, train, curve, *made in zip(wanted, pulses, f0_hz, width, sharp, strict=True):
+        for mel, train, curve, *made in zip(wanted, pulses, f0_hz, width, sharp, foreign, strict=True):
             rows = np.empty((mel.shape[0], 4 + high - low), np.float32)
             given = (_rows(mel), _rows(train)), curve.contiguous().numpy()
             _shared(_clips().widths, mel.shape[0], *given, sizes, self.steps, limits, (rows, *_arrays(made)))
-        return width, sharp
+        return width, sharp, foreign
 
 
 def gate(
@@ -186,9 +188,7 @@ def conditions(
 
 def _shared(kernel: Callable[..., None], frames: int, *arguments: Any) -> None:
     """A kernel on all workers, each with its frames."""
-    count = max(1, min(workers.count(), frames // _LEAST_FRAMES))
-    edges, counter = np.array([frames * part // count for part in range(count + 1)]), np.zeros(1, np.int64)
-    workers.together([partial(kernel, worker, edges, counter, *arguments) for worker in range(count)])
+    workers.meeting(kernel, workers.edges(frames, _LEAST_FRAMES), *arguments)
 
 
 def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:

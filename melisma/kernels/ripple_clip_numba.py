@@ -53,7 +53,7 @@ def _averaged(rows, frame, left, right, mean):  # type: ignore[no-untyped-def]
 
 @_compiled
 def widths(worker, edges, counter, mels, f0, sizes, steps, limits, work):  # type: ignore[no-untyped-def]
-    """Distance of the harmonics that a mel shows, and how sharp it is.
+    """Distance of the harmonics that a mel shows, how sharp it is, and whether they are another pitch's.
 
     Args:
         worker: its number.
@@ -66,12 +66,12 @@ def widths(worker, edges, counter, mels, f0, sizes, steps, limits, work):  # typ
             late, Hz of a lag and what share of the highest peak is strong.
         steps: see :func:`melisma.kernels.ripple_numba.lags`.
         limits: ``(ends, sharp)``: see :func:`melisma.kernels.ripple_numba.foreign`, and bends that are none and all.
-        work: ``(rows, width, sharp)``: room for ``(frames, 4 + lags)``, and what is made, ``(frames,)`` each.
+        work: ``(rows, width, sharp, foreign)``: room for ``(frames, 4 + lags)``, and what is made, ``(frames,)`` each.
     """
     wanted, pulses = mels
     bands, reach, low, left, right, late, hz, strong = sizes
     ends, sharp_ends = limits
-    rows, width, sharp = work
+    rows, width, sharp, foreign = work
     first, stop = edges[worker], edges[worker + 1]
     means, comb = means_of(bands, reach), np.empty(bands, np.float32)
     structure, even = np.zeros(bands + 1, np.float32), np.empty(steps[0].size, np.float32)
@@ -92,9 +92,9 @@ def widths(worker, edges, counter, mels, f0, sizes, steps, limits, work):  # typ
     mean = np.empty(rows.shape[1], np.float32)
     for f in range(first, stop):
         _averaged(rows, f, left, right, mean)
-        foreign = foreign_of(mean[0], mean[1], mean[2], ends)
+        foreign[f] = foreign_of(mean[0], mean[1], mean[2], ends)
         ripple = (np.float32(first_peak(mean[4:], strong) + low) + _HALF) * hz
-        width[f] = f0[f] + foreign * (max(f0[f], ripple) - f0[f])
+        width[f] = f0[f] + foreign[f] * (max(f0[f], ripple) - f0[f])
         sharp[f] = ramp(np.sqrt(mean[3]), sharp_ends)
 
 

@@ -11,8 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 
 from melisma.kernels import gang
@@ -147,6 +150,21 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
         gang.run(tasks)
 
 
+def edges(length: int, least: int) -> np.ndarray:
+    """Where even parts of ``length`` begin and end, ``(parts + 1,)``: one a worker, of at least ``least`` each."""
+    parts = max(1, min(count(), length // least))
+    return np.array([length * part // parts for part in range(parts + 1)])
+
+
+def meeting(kernel: Callable[..., None], parts: np.ndarray, *arguments: Any) -> None:
+    """Run a kernel whose workers meet on a counter: ``kernel(worker, parts, counter, *arguments)`` for every part.
+
+    ``parts`` are edges as of :func:`edges`.
+    """
+    counter = np.zeros(1, np.int64)
+    together([partial(kernel, worker, parts, counter, *arguments) for worker in range(len(parts) - 1)])
+
+
 def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:
     """Cut ``length`` into even parts of at most ``most``, and enough for every worker unless below ``least``."""
     if length == 0:
@@ -155,5 +173,5 @@ def stretches(length: int, least: int, most: int) -> list[tuple[int, int]]:
     parts = max(-(-length // most), min(workers, length // least), 1)
     if parts > workers:
         parts = -(-parts // workers) * workers  # nobody waits in the last round
-    edges = [length * part // parts for part in range(parts + 1)]
-    return [(first, stop) for first, stop in pairwise(edges) if stop > first]
+    cuts = [length * part // parts for part in range(parts + 1)]
+    return [(first, stop) for first, stop in pairwise(cuts) if stop > first]

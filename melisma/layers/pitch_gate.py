@@ -239,7 +239,7 @@ def _look(mel: MelContract, late: int | None) -> kernel.Look:
 
 def fast_widths(
     wanted: Tensor, pulses: Tensor, f0_hz: Tensor, mel: MelContract, late: int | None
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """:meth:`melisma.generators.analytic.Analytic.widths` of a whole clip by the kernel; None where it cannot.
 
     Args:
