@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from melisma.errors import MelismaError
 from melisma.layers.activations import AntiAliased, SnakeBeta
 from melisma.layers.convolution import CausalConvolution, Convolution, Upsampling
-from melisma.layers.framing import Framing, MovingAverage, PulseTrain, Subframes, Unframing
+from melisma.layers.framing import Framing, MovingAverage, Neighbours, PulseTrain, Subframes, Unframing
 from melisma.layers.residual import RESIDUAL_BLOCKS, Leaky
 from melisma.layers.streaming import Memory, State
 
@@ -150,6 +150,25 @@ def test_subframes(count: int, causal: bool, length: int, cuts: list[int]) -> No
         out.append(layer.step(x[..., start : start + size].transpose(1, 2), memory))
         state, start = memory.state, start + size
     torch.testing.assert_close(torch.cat(out, dim=1).transpose(1, 2), whole, rtol=0, atol=1e-12)
+
+
+@given(st.integers(1, 12), CUTS)
+@settings(max_examples=40, deadline=None)
+def test_neighbours(length: int, cuts: list[int]) -> None:
+    layer, x = Neighbours(0.25), random(3, length).transpose(1, 2)
+    where = (torch.arange(length) % 3 > 0).double().expand(2, -1)
+    whole = layer(x, where)
+    held = np.pad(x.numpy(), ((0, 0), (1, 1), (0, 0)), mode="edge")
+    averaged = 0.25 * held[:, :-2] + 0.5 * held[:, 1:-1] + 0.25 * held[:, 2:]
+    expected = torch.where(where.unsqueeze(-1) > 0, torch.from_numpy(averaged), x)
+    torch.testing.assert_close(whole, expected, rtol=0, atol=1e-12)
+    state: State | None = None
+    out, start = [], 0
+    for number, size in enumerate([*cuts, length, 0]):
+        memory, part = Memory(state, last=number == len(cuts) + 1), slice(start, start + size)
+        out.append(layer.step(x[:, part], memory, where[:, part]))
+        state, start = memory.state, start + size
+    torch.testing.assert_close(torch.cat(out, dim=1), whole, rtol=0, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([0.0, 100.0, 160.0, 900.0]), min_size=1, max_size=12), CUTS)

@@ -304,7 +304,7 @@ class Analytic(nn.Module):
 
     @property
     def projected_stages(self) -> tuple[Callable[[Proposal, Tensor | None, Time], Proposal], ...]:
-        """Those of :attr:`stages` that are made where projections follow: the first ones."""
+        """What corrects a proposal where projections follow, which make some of :attr:`stages` needless."""
         return self.stages
 
     def start(self, wanted: Tensor, f0_hz: Tensor, pulse_mel: Tensor, time: Time = WHOLE) -> Proposal:

@@ -66,7 +66,7 @@ class Proposal:
 
     @property
     def detailed(self) -> Tensor:
-        """Whether the mel has detail, and of this pitch, ``(batch, frames)`` in [0, 1]."""
+        """Whether the mel has detail, and of this pitch, ``(batch, frames)`` in [0, 1]; half a doubt is enough."""
         return self.sharp * (1.0 - (2.0 * self.foreign).clamp(max=1.0) * self.voiced)
 
     def still(self) -> "Proposal":
