@@ -74,8 +74,8 @@ def evaluate(
         data: folder of recordings, one recording, or a dataset of melisma prepare.
         out: folder for report.json, report.md and report.html, which has tables, players and spectrograms.
         clips: list of the clips in a folder with manifest.json, see recipes/heldout.txt; else all are taken.
-        parts: copy, blur, shift, detune, back, baselines, octaves, probes, semitones, speed and visqol (an extra); all
-            but visqol where none is named.
+        parts: copy, blur, moved, shift, detune, back, baselines, octaves, probes, semitones, speed and visqol (an
+            extra); all but visqol where none is named.
         audio: folders with audio of other systems, files called as the clips are.
         longest: seconds; of longer recordings the stretch that sounds most is taken, 0 takes all.
         heard: clips to hear in report.html.

@@ -32,6 +32,7 @@ from melisma.f0 import estimate_f0
 
 SHIFTS_SEMITONES = (1, -1, 4, -4, 7, -7, 12, -12)
 WORLD_SHIFTS = (4, -4, 12, -12)
+MOVED_SEMITONES = (4, -4, 12)
 DETUNINGS_CENTS = (20, -20, 50, -50, 80, -80)
 BACK_SEMITONES = 4
 BLUR_BINS, BLUR_FRAMES = 2.0, 2.0
@@ -149,6 +150,13 @@ def blurred(model: Any, item: Prepared, projections: int | None, seed: int = 0) 
     return np.asarray(model.synthesize(features, item.f0_hz, projections=projections, seed=seed))
 
 
+def moved(model: Any, item: Prepared, semitones: float, projections: int | None, seed: int = 0) -> np.ndarray:
+    """F0 moved against the mel, as an acoustic model's is when a user moves it, and as it is in live singing."""
+    asked = shift_semitones(item.f0_hz, semitones)
+    asked = np.minimum(asked, item.mel.sample_rate / 2).astype(np.float32)
+    return np.asarray(model.synthesize(item.features, asked, projections=projections, seed=seed))
+
+
 def shifted(model: Any, item: Prepared, semitones: float, seed: int = 0) -> np.ndarray:
     """The recording at another pitch."""
     audio, rate = item.clip.audio, item.clip.sample_rate
@@ -212,7 +220,10 @@ def shift_condition(model: Any, semitones: float) -> Condition:
 
 
 def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Condition]:
-    """The conditions of the named parts (``copy``, ``shift``, ``detune``, ``back``, ``blur``) that suit the model."""
+    """The conditions of the named parts that suit the model.
+
+    Of ``copy``, ``blur``, ``moved``, ``shift``, ``detune`` and ``back``.
+    """
     table: dict[str, Condition] = {}
     judge = partial(judge_copy, with_visqol="visqol" in parts)
     rounds: dict[str, int | None] = {"": None}
@@ -224,6 +235,10 @@ def conditions(model: Any, parts: tuple[str, ...]) -> dict[str, Condition]:
         if "blur" in parts:
             make = partial(blurred, model, projections=projections)
             table["blurred mel" + suffix] = Condition(make, judge_copy, seeded=True)
+        for semitones in MOVED_SEMITONES if "moved" in parts else ():
+            make = partial(moved, model, semitones=semitones, projections=projections)
+            asked = partial(judge_shift, semitones=semitones)
+            table[f"F0 {semitones:+d} semitones{suffix}"] = Condition(make, asked, seeded=True)
     if "shift" in parts:
         for semitones in SHIFTS_SEMITONES:
             table[f"{semitones:+d} semitones"] = shift_condition(model, semitones)

@@ -25,7 +25,7 @@ from melisma.evaluation.published import Published, read_published
 from melisma.evaluation.report import Report, Row
 from melisma.evaluation.speed import copy_speed, shift_speed
 
-PARTS = ("copy", "blur", "shift", "detune", "back", "baselines", "octaves", "probes", "semitones", "speed")
+PARTS = ("copy", "blur", "moved", "shift", "detune", "back", "baselines", "octaves", "probes", "semitones", "speed")
 # Takes a package of its own, and seconds a clip.
 EXTRA_PARTS = ("visqol",)
 BASELINE_MODEL = "analytic"

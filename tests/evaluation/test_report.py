@@ -72,6 +72,26 @@ def test_figures_of_a_copy_are_means_over_three_draws_of_the_noise(song: np.ndar
     assert seen == [0, 1, 2]
 
 
+def test_moved_conditions_move_f0_alone_and_judge_by_it(song: np.ndarray) -> None:
+    parrot, item = Parrot(song, 2), prepare(EvaluationClip("song", "singing", song, RATE, RATE / 2), OPENVPI_44K)
+    table = conditions(parrot, ("moved",))
+    assert "F0 +4 semitones" in table
+    assert "F0 -4 semitones, projections off" in table
+    given: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def synthesize(features: np.ndarray, f0_hz: np.ndarray, **wishes: object) -> np.ndarray:
+        given.append((features, f0_hz))
+        return song  # at its own pitch
+
+    parrot.synthesize = synthesize  # type: ignore[method-assign]
+    moved = table["F0 +4 semitones, projections off"]
+    values = moved.judged(item, moved.results(item))
+    for features, f0_hz in given:
+        assert np.array_equal(features, item.features)
+        np.testing.assert_allclose(f0_hz, item.f0_hz * 2 ** (4 / 12), rtol=1e-6)
+    assert values["f0_cents"] == pytest.approx(400.0, abs=10.0)
+
+
 def test_projections_are_asked_only_of_a_model_that_has_them(song: np.ndarray) -> None:
     assert list(conditions(Parrot(song, None), ("copy",))) == ["copy"]
     assert list(conditions(Parrot(song, 2), ("copy",))) == ["copy", "copy, projections off"]
