@@ -55,6 +55,22 @@ def gelu(x):  # type: ignore[no-untyped-def]
     return x / (exponential(x * (x * x * _CUBIC + _LINEAR)) + _ONE)
 
 
+@inner
+def perceptron(normalised, count, widen, widen_bias, narrow, inside, after, panels):  # type: ignore[no-untyped-def]
+    """Add what a block makes of ``count`` frames to ``after``.
+
+    What a frame becomes inside of a block goes out again while it is near, a part of ``DEEP`` numbers after the other.
+    """
+    channels, wide = panels * WIDE, widen_bias.size
+    for c in range(0, wide, DEEP):
+        part = min(DEEP, wide - c)
+        within, chosen = (inside, 0, part), (widen, channels, c // WIDE)
+        product((normalised, 0, channels), count, chosen, (widen_bias, c, 0), within, part // WIDE)
+        for i in range(count * part // LANES):
+            store(inside, i, gelu(load(inside, i)))
+        part_of_product(within, count, (narrow, wide, 0), (c, part), after, after, panels)
+
+
 @compiled
 def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work):  # type: ignore[no-untyped-def]
     """A worker's frames through all blocks; a block's convolution reads the neighbours' frames of the one before.
@@ -79,7 +95,7 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
     last_scale, last_bias, head, head_bias = leave
     x, other, out = work
     groups, frames = scale.shape[0], edges[-1]
-    channels, wide, columns = groups * LANES, widen_bias.shape[1], head_bias.size
+    channels, columns = groups * LANES, head_bias.size
     panels = channels // WIDE
     first, stop = edges[worker], edges[worker + 1]
     mine = stop - first
@@ -96,13 +112,7 @@ def backbone(worker, edges, counter, shape, given, entry, blocks, leave, work): 
             count = min(most, stop - start)
             begin_block(x, frames, start, start + count, taps[b], offsets[b], left, norm, skip[b], normalised, other)
             after = (other, start * channels, channels)
-            for c in range(0, wide, DEEP):  # what a frame becomes inside of a block goes out again while it is near
-                part = min(DEEP, wide - c)
-                within, chosen = (inside, 0, part), (widen[b], channels, c // WIDE)
-                product((normalised, 0, channels), count, chosen, (widen_bias[b], c, 0), within, part // WIDE)
-                for i in range(count * part // LANES):
-                    store(inside, i, gelu(load(inside, i)))
-                part_of_product(within, count, (narrow[b], wide, 0), (c, part), after, after, panels)
+            perceptron(normalised, count, widen[b], widen_bias[b], narrow[b], inside, after, panels)
         x, other = other, x
     for frame in range(first, stop):
         normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)

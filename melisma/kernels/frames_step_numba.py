@@ -3,9 +3,9 @@
 import numpy as np
 
 from melisma.kernels import LANES
-from melisma.kernels.frames_numba import gelu, normalise
+from melisma.kernels.frames_numba import normalise, perceptron
 from melisma.kernels.lanes_numba import compiled, inner, load, store
-from melisma.kernels.matrix_numba import DEEP, WIDE, part_of_product, product
+from melisma.kernels.matrix_numba import DEEP, WIDE, product
 
 
 @inner
@@ -43,7 +43,7 @@ def next_frames(shape, given, entry, blocks, leave, past, out):  # type: ignore[
     taps, offsets, scales, biases, widen, widen_bias, narrow, skip = blocks
     last_scale, last_bias, head, head_bias = leave
     groups, before = scale.shape[0], past.shape[1]
-    channels, wide, columns = groups * LANES, widen_bias.shape[1], head_bias.size
+    channels, columns = groups * LANES, head_bias.size
     panels, new = channels // WIDE, count * groups
     window = np.empty((before + new, LANES), np.float32)
     normalised = np.empty((new, LANES), np.float32)
@@ -62,13 +62,7 @@ def next_frames(shape, given, entry, blocks, leave, past, out):  # type: ignore[
             store(past[b], i, load(window, new + i))
         norm = (scales[b], biases[b], epsilon)
         convolve(window, count, taps[b], offsets[b], middle, norm, skip[b], normalised, x)
-        for c in range(0, wide, DEEP):
-            part = min(DEEP, wide - c)
-            within, chosen = (inside, 0, part), (widen[b], channels, c // WIDE)
-            product((normalised, 0, channels), count, chosen, (widen_bias[b], c, 0), within, part // WIDE)
-            for i in range(count * part // LANES):
-                store(inside, i, gelu(load(inside, i)))
-            part_of_product(within, count, (narrow[b], wide, 0), (c, part), here, here, panels)
+        perceptron(normalised, count, widen[b], widen_bias[b], narrow[b], inside, here, panels)
     for frame in range(count):
         normalise(x, frame * groups, groups, last_scale, last_bias, epsilon)
     product(here, count, (head, channels, 0), (head_bias, 0, 0), (out, 0, columns), columns // WIDE)
