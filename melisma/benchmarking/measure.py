@@ -5,6 +5,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from melisma.benchmarking.subjects import material, subject
+from melisma.benchmarking.subjects import material, stored, subject
 from melisma.errors import MelismaError
 from melisma.generators.analytic import Analytic
 from melisma.inference.pieces import Precision
-from melisma.inference.vocoder import Vocoder
+from melisma.inference.vocoder import Vocoder, load
 from melisma.kernels import choice
 
 _PEAK_SIZE, _PEAK_SECONDS = 2048, 0.25
@@ -77,7 +78,7 @@ class Fresh:
 
     Attributes:
         import_seconds: ``import melisma`` and what a synthesis needs of it, torch aside.
-        first_seconds: making or loading the model and its first two seconds of audio.
+        first_seconds: loading the model from its file and its first two seconds of audio.
         second_seconds: the same audio again.
         peak_mb: largest memory of the process, torch included, 10^6 bytes.
     """
@@ -194,8 +195,9 @@ def _precision(name: str) -> Precision:
 
 def fresh(name: str, path: str, threads: int) -> Fresh:
     """Measure a first clip in a process of its own."""
-    command = [sys.executable, "-c", _CHILD, name, path, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", _CHILD, stored(name, Path(folder)), path, str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.splitlines() or ["no reason given"])[-1]
         raise MelismaError(f"bench: the process that measured {name} ({path}) failed: {last}")
@@ -213,12 +215,12 @@ first_clip(sys.argv[1], sys.argv[2], int(sys.argv[3]), imported)
 """
 
 
-def first_clip(name: str, path: str, threads: int, import_seconds: float) -> None:
-    """What the new process does: print its :class:`Fresh` as JSON."""
+def first_clip(model: str, path: str, threads: int, import_seconds: float) -> None:
+    """What the new process does: print its :class:`Fresh` as JSON. ``model`` is what ``melisma.load`` takes."""
     torch.set_num_threads(threads)
     with choice.plain(path == "plain"):
         begin = time.perf_counter()
-        vocoder = subject(name)
+        vocoder = load(model, device="cpu", precision="float32")
         given = material(vocoder, 2.0, 1)
         vocoder.synthesize(**given)
         first = time.perf_counter() - begin

@@ -1,6 +1,7 @@
 """What is measured: every kind of generator at its usual size, with random weights where none are ours."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from melisma.config import lookup
 from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
 from melisma.inference.vocoder import Info, Vocoder, load
+from melisma.interop import save_model
 from melisma.layers.weight_norm import fold
 
 _V1: dict[str, Any] = {"upsample_rates": (8, 8, 2, 2), "upsample_kernel_sizes": (16, 16, 4, 4)}
@@ -50,6 +52,15 @@ _BUILDERS: dict[str, Callable[[], Vocoder]] = {
 def subject(name: str) -> Vocoder:
     """The generator of that name on the CPU in float32, ready to sing; an unknown name is an error."""
     return lookup(_BUILDERS, name, "model to measure")()
+
+
+def stored(name: str, folder: Path) -> str:
+    """What ``melisma.load`` takes for the generator of that name: one that is not shipped is a file in the folder."""
+    if name in SHIPPED:
+        return name
+    path = folder / f"{name}.safetensors"
+    save_model(path, subject(name).generator, name=name)
+    return str(path)
 
 
 def material(vocoder: Vocoder, seconds: float, batch: int) -> dict[str, Any]:

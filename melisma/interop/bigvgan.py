@@ -1,6 +1,7 @@
 """BigVGAN v1 and v2 (NVIDIA): anti-aliased vocoders of a mel without F0."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -40,6 +41,4 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[NsfHi
         mel=mel_contract(settings, draft.hop_length, hifigan.MEL_EPSILON, padding="nvstft"),
     )
     ignored = settings.unread()
-    generator = NsfHifigan(own)
-    load_foreign(generator, state, "BigVGAN generator", _RENAMES)
-    return generator, ignored
+    return load_foreign(partial(NsfHifigan, own), state, "BigVGAN generator", _RENAMES), ignored

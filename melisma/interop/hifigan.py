@@ -1,6 +1,7 @@
 """HiFi-GAN V1, V2 and V3 (jik876): vocoders of a mel without F0."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +32,4 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[NsfHi
         mel=mel_contract(settings, draft.hop_length, MEL_EPSILON, padding="nvstft"),
     )
     ignored = settings.unread()
-    generator = NsfHifigan(own)
-    load_foreign(generator, state, "HiFi-GAN generator")
-    return generator, ignored
+    return load_foreign(partial(NsfHifigan, own), state, "HiFi-GAN generator"), ignored

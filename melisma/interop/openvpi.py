@@ -1,6 +1,7 @@
 """openvpi's NSF-HiFiGAN (DiffSinger, DDSP-SVC, SingingVocoders): plain and mini-NSF vocoders of a mel."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +36,4 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[NsfHi
         mel=mel_contract(settings, draft.hop_length, magnitude_epsilon=0.0, padding="same"),
     )
     ignored = settings.unread()
-    generator = NsfHifigan(own)
-    load_foreign(generator, state, "openvpi generator")
-    return generator, ignored
+    return load_foreign(partial(NsfHifigan, own), state, "openvpi generator"), ignored

@@ -21,7 +21,7 @@ from melisma.errors import MelismaError
 from melisma.files import replace_on_success
 from melisma.generators import build_generator, name_of
 from melisma.interop.loaded import LoadedModel
-from melisma.layers.weight_norm import fold
+from melisma.layers.weight_norm import blank, fold
 
 FORMAT = 1
 KEY = "melisma"
@@ -122,10 +122,11 @@ def load_model(path: str | Path) -> LoadedModel:
     except (SafetensorError, OSError, ValueError) as error:
         raise MelismaError(f"{path}: not a whole safetensors file ({error}); fetch or copy it again") from error
     header = _header(path, metadata)
-    generator = build_generator(header["generator"], header["config"], f"{path}: config")
+    with blank():
+        generator = build_generator(header["generator"], header["config"], f"{path}: config")
     _check_mel(path, header, generator)
     speakers = tensors.pop(SPEAKERS, None)
-    _fill(path, fold(generator), tensors)
+    _fill(path, generator, tensors)
     return LoadedModel(
         generator=generator.requires_grad_(False).eval(),
         kind=f"melisma/{header['generator']}",

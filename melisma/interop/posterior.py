@@ -6,6 +6,7 @@ To train the decoder on needs the latent of recordings, and the encoder that mak
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,12 @@ def load_posterior(path: Path) -> PosteriorEncoder:
         "so-vits-svc configuration",
         (),
     )
-    encoder = PosteriorEncoder(
+    make = partial(
+        PosteriorEncoder,
         settings.integer("filter_length"),
         settings.integer("hop_length"),
         settings.integer("hidden_channels"),
         settings.integer("inter_channels"),
         settings.integer("gin_channels", 0),
     )
-    load_foreign(encoder, state, "so-vits-svc posterior encoder", ())
-    return encoder
+    return load_foreign(make, state, "so-vits-svc posterior encoder", ())

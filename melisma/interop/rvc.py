@@ -1,6 +1,7 @@
 """RVC: the decoder within a voice model, fed by a latent; its configuration is a list of 18."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -58,6 +59,4 @@ def build(config: Mapping[str, Any] | Sequence[Any], state: Mapping[str, Tensor]
         final_bias=False,
     )
     ignored = settings.unread()
-    generator = NsfHifigan(own)
-    load_foreign(generator, state, "RVC decoder")
-    return generator, ignored
+    return load_foreign(partial(NsfHifigan, own), state, "RVC decoder"), ignored

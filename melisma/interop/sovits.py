@@ -1,6 +1,7 @@
 """so-vits-svc 4.x: the decoder within ``G_*.pth``, fed by a latent of 192 channels."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -37,9 +38,7 @@ def _build(config: Mapping[str, Any], state: Mapping[str, Tensor], activation: s
         padding="up",
     )
     ignored = settings.unread()
-    generator = NsfHifigan(own)
-    load_foreign(generator, state, "so-vits-svc decoder", _SNAKE_RENAMES)
-    return generator, ignored
+    return load_foreign(partial(NsfHifigan, own), state, "so-vits-svc decoder", _SNAKE_RENAMES), ignored
 
 
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[NsfHifigan, list[str]]:

@@ -1,19 +1,21 @@
 """Putting a foreign state dict into a generator: find every weight under its foreign name, fold, check, load."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from melisma.errors import MelismaError
 from melisma.layers.activations import TAPS, AntiAliased
-from melisma.layers.weight_norm import SPELLINGS, fold, product
+from melisma.layers.weight_norm import SPELLINGS, blank, product
 
 _SHOWN = 5
 _FILTERS = ("upsample.filter", "downsample.lowpass.filter")
 
 Renames = Sequence[tuple[str, str]]
+Made = TypeVar("Made", bound=nn.Module)
 
 # Our names -> the names of so-vits-svc, openvpi, RVC and HiFi-GAN.
 COMMON: Renames = ((r"^source\.merge\.", "m_source.l_linear."), (r"^up_activations\.", "snakes."))
@@ -90,11 +92,11 @@ def _filter_names(generator: nn.Module, renames: Renames) -> set[str]:
     return {foreign_name(f"{part}.{constant}", renames) for part in parts for constant in _FILTERS}
 
 
-def load_foreign(generator: nn.Module, state: Mapping[str, Tensor], what: str, renames: Renames = COMMON) -> nn.Module:
-    """Load ``state`` into ``generator``, folded, and make it ready for inference.
+def load_foreign(make: Callable[[], Made], state: Mapping[str, Tensor], what: str, renames: Renames = COMMON) -> Made:
+    """A module with the weights of ``state``, folded and ready for inference.
 
     Args:
-        generator: as the configuration describes it.
+        make: makes the module as the configuration describes it.
         state: foreign names; weight norm in any spelling; anti-aliasing filters may be there or not.
         what: names the state's origin in errors.
         renames: patterns from our names to the foreign ones.
@@ -102,7 +104,8 @@ def load_foreign(generator: nn.Module, state: Mapping[str, Tensor], what: str, r
     Raises:
         MelismaError: one line that names the missing, unknown and misshapen keys.
     """
-    fold(generator)
+    with blank():
+        generator = make()
     findings, used = _Findings(), set[str]()
     values: dict[str, Tensor] = {}
     for name, wanted in generator.state_dict().items():
@@ -118,4 +121,5 @@ def load_foreign(generator: nn.Module, state: Mapping[str, Tensor], what: str, r
     if report := findings.report():
         raise MelismaError(f"{what}: {report}; is the configuration the one of this checkpoint?")
     generator.load_state_dict(values)
-    return generator.requires_grad_(False).eval()
+    generator.requires_grad_(False).eval()
+    return generator

@@ -1,5 +1,7 @@
 """Nobody waits for LLVM: until the kernels are compiled, the plain code sings."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,40 @@ def test_where_nothing_may_be_written_the_plain_code_sings(
     assert fresh == []
     ready.declare()
     assert ready.ready()
+
+
+_ASK = """
+import sys
+import types
+import torch
+from numba.core.dispatcher import Dispatcher
+from melisma.benchmarking.subjects import material, subject
+from melisma.inference.compiling import compile_all
+
+def compiled():
+    parts = [part for name, part in sys.modules.items() if name.startswith("melisma.kernels.")]
+    kernels = {id(it): it for part in parts for it in vars(part).values() if isinstance(it, Dispatcher)}
+    return {(it.__module__, it.__name__, str(args)) for it in kernels.values() for args in it.signatures}
+
+compile_all()
+before = compiled()
+for name in ("nsf-hifigan", "snake", "mini-nsf", "melisma-44k", "melisma-44k-live", "analytic"):
+    vocoder = subject(name)
+    given = material(vocoder, .2, 1)
+    vocoder.synthesize(**given)
+    speaker = given.pop("speaker", None)
+    stream = vocoder.stream(speaker=speaker)
+    for frame in range(0, given["features"].shape[2], 4):
+        part = given["features"][0, :, frame : frame + 4], given["f0_hz"][0, frame : frame + 4]
+        stream.push(*part)
+    stream.finish()
+tone = torch.sin(torch.arange(22050) * 0.03).numpy()
+melisma_44k = subject("melisma-44k")
+melisma_44k.resynthesize(tone, 44100, shift_semitones=2)
+print(sorted(compiled() - before))
+"""
+
+
+def test_what_sings_has_been_compiled() -> None:
+    done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr
