@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from melisma.audio.f0_curve import shift_semitones
+from melisma.audio.formant_filter import envelope, missed_in_mel, steady
 from melisma.audio.mel import OPENVPI_44K, MelContract, log_mel
-from melisma.audio.transpose import REACH_FRAMES, PhaseCurve, envelope, frame_ratios, read_between, steady
+from melisma.audio.transpose import REACH_FRAMES, PhaseCurve, frame_ratios, read_between
 from melisma.data.singer import Note, Voice, random_phrase, sing
 from melisma.evaluation.envelope import envelope_distance
 from melisma.evaluation.metrics import f0_agreement
@@ -89,7 +90,28 @@ def test_formants_stay(voice: Sung) -> None:
         assert centre(shifted) == pytest.approx(centre(audio), rel=0.06)
 
 
-@pytest.mark.parametrize(("semitones", "most"), [(-12, 0.35), (-4, 0.25), (-1, 0.2), (1, 0.2), (4, 0.3), (7, 0.4)])
+def test_what_a_mel_lacks_is_its_envelope_alone() -> None:
+    """Formants that were moved come back; harmonics, the level, edges and what is low stay as they are."""
+    bands = torch.arange(WIDE.n_mels)
+    formant = 0.4 * torch.exp(-0.5 * ((bands - 70.0) / 8.0) ** 2)
+    harmonics = 0.4 * torch.cos(2 * torch.pi * bands / 5.0)
+    flat, near = torch.zeros(1, WIDE.n_mels, 1), torch.tensor([100.0])
+
+    def missed(wanted: torch.Tensor, width_hz: torch.Tensor = near) -> torch.Tensor:
+        return missed_in_mel(flat + wanted[:, None], flat, width_hz, WIDE)[0, 0]
+
+    found = missed(formant)
+    assert (found - (formant - formant.mean()))[30:-5].abs().max() < 0.03
+    assert missed(harmonics)[5:-5].abs().max() < 0.02
+    assert missed(torch.full((WIDE.n_mels,), 0.5)).abs().max() < 1e-5
+    assert missed(torch.where(bands < 8, 0.5, 0.0))[:8].abs().max() < 0.02
+    assert missed(torch.where(bands < 100, 0.0, -8.0)).abs()[:90].max() < 0.35
+    waves = 0.4 * torch.cos(2 * torch.pi * bands / 16.0)
+    assert missed(waves)[40:90].abs().max() > 0.3
+    assert missed(waves, torch.tensor([600.0]))[40:90].abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("semitones", "most"), [(-12, 0.25), (-4, 0.16), (-1, 0.1), (1, 0.1), (4, 0.2), (7, 0.3)])
 def test_a_sung_vowel_keeps_its_envelope(semitones: float, most: float) -> None:
     """Two vowels in a low voice, whose harmonics 30 quefrencies blur; what remains is mostly harmonics that moved."""
     notes = [Note(110.0, 0.6, "a"), Note(120.0, 0.6, "i")]

@@ -27,6 +27,7 @@ from melisma.evaluation.baselines import griffin_lim, world_copy
 from melisma.evaluation.clips import EvaluationClip
 from melisma.evaluation.envelope import by_octave, envelope_distance
 from melisma.evaluation.metrics import aligned, f0_agreement, pesq_wideband, score
+from melisma.evaluation.steadiness import steadiness_change
 from melisma.evaluation.visqol import visqol_mos
 from melisma.f0 import estimate_f0
 
@@ -111,7 +112,7 @@ def judge_copy(item: Prepared, generated: np.ndarray, with_visqol: bool = False)
 
 
 def faults(item: Prepared, generated: np.ndarray) -> Measured:
-    """What :mod:`melisma.evaluation.artefacts` finds: levels in dB, and changes in dB against the recording."""
+    """What :mod:`melisma.evaluation.artefacts` finds: levels in dB, and changes against the recording."""
     rate, hop = item.clip.sample_rate, item.mel.hop_length
     reference, generated = aligned(item.clip.audio, generated)
     frames = min(len(item.f0_hz), len(reference) // hop)
@@ -120,6 +121,7 @@ def faults(item: Prepared, generated: np.ndarray) -> Measured:
     # The first and last frames of what is unvoiced still hold some of the voice beside it.
     voiced = np.convolve(item.f0_hz[:frames] > 0, np.ones(2 * EDGE_FRAMES + 1), "same") > 0
     breath = windows_inside(~silent & ~voiced, hop, BREATH_FFT)
+    steady = steadiness_change(reference, generated, rate, hop, item.f0_hz[:frames])
     line, own = strongest_line_db(generated, quiet), strongest_line_db(reference, quiet)
     return {
         "dc_db": dc_db(generated),
@@ -127,6 +129,8 @@ def faults(item: Prepared, generated: np.ndarray) -> Measured:
         "line_breath_db": line_in_breath_db(reference, generated, breath),
         **harmonic_to_noise_change_db(reference, generated, rate, hop, item.f0_hz[:frames]),
         **top_level_change_db(reference, generated, rate, item.clip.band_hz),
+        "jitter_ratio": steady.jitter,
+        "shimmer_ratio": steady.shimmer,
     }
 
 

@@ -11,6 +11,8 @@ SEARCH = 0.12
 PASS = 0.45
 FEWEST_PERIODS = 10
 _AT_ONCE = 4096
+# A note is held where the pitch stays within so many octaves of where it began, for so long.
+NEAR, HELD_SECONDS = 2 / 12, 0.3
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,42 @@ def _lengths(signal: np.ndarray, marks: np.ndarray, weights: np.ndarray, reach: 
         fraction = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0)
         found.append(following - this + shifts[best] + np.clip(fraction, -0.5, 0.5))
     return np.concatenate(found)
+
+
+def steadiness_change(
+    reference: np.ndarray, generated: np.ndarray, sample_rate: int, hop_length: int, f0_hz: np.ndarray
+) -> Steadiness:
+    """Jitter and shimmer of what was generated as multiples of the recording's, in its held notes.
+
+    Args:
+        reference: ``(samples,)``.
+        generated: ``(samples,)``, in step with it.
+        sample_rate: Hz.
+        hop_length: samples between the frames of F0.
+        f0_hz: ``(frames,)`` Hz of the recording, 0 where unvoiced.
+
+    Returns:
+        medians over the notes; NaN without any.
+    """
+    found = []
+    for first, stop in held_notes(f0_hz, math.ceil(HELD_SECONDS * sample_rate / hop_length)):
+        pitch, samples = float(np.median(f0_hz[first:stop])), slice(first * hop_length, stop * hop_length)
+        was, became = (steadiness(clip[samples], sample_rate, pitch) for clip in (reference, generated))
+        ratios = became.jitter / was.jitter, became.shimmer / was.shimmer
+        if np.isfinite(ratios).all():
+            found.append(ratios)
+    return Steadiness(*np.median(found, axis=0).tolist()) if found else Steadiness(math.nan, math.nan)
+
+
+def held_notes(f0_hz: np.ndarray, least: int) -> list[tuple[int, int]]:
+    """First frame and one after the last of voiced stretches of at least so many frames whose pitch stays near."""
+    notes, first = [], 0
+    octaves = np.log2(np.where(f0_hz > 0, f0_hz, math.nan))
+    for frame in range(len(octaves) + 1):
+        # False where it is unvoiced, too: nothing is near to NaN.
+        if frame < len(octaves) and abs(octaves[frame] - octaves[first]) < NEAR:
+            continue
+        if frame - first >= least and np.isfinite(octaves[first]):
+            notes.append((first, frame))
+        first = frame
+    return notes

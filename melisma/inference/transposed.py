@@ -1,4 +1,5 @@
-"""A recording that is sung at another pitch or tempo as it is read; see :mod:`melisma.audio.transpose`."""
+"""A recording that is sung at another pitch or tempo as it is read; see :mod:`melisma.audio.transpose` and
+:mod:`melisma.audio.formant_filter`."""
 
 import math
 
@@ -7,24 +8,17 @@ import torch
 from torch import Tensor
 
 from melisma.audio.f0_curve import interpolate_unvoiced
+from melisma.audio.formant_filter import envelope, formant_gains, level_gains, missed_in_mel, no_louder, steady
 from melisma.audio.mel import MelContract
+from melisma.audio.mel_bands import spread_to_bins
 from melisma.audio.stft import hann, overlap_add
-from melisma.audio.transpose import (
-    MARGIN,
-    PhaseCurve,
-    Warp,
-    envelope,
-    formant_gains,
-    frame_ratios,
-    level_gains,
-    no_louder,
-    samples_a_sample,
-    steady,
-)
-from melisma.inference.recording import Recording
+from melisma.audio.transpose import MARGIN, PhaseCurve, Warp, frame_ratios, samples_a_sample
+from melisma.inference.recording import Recording, log_mel_of_frames
 
 # Frames of the warp: long enough for two periods of a low voice, short enough for consonants.
 WINDOW_SECONDS = 0.023
+# Of the frames in which formants are put right, a hop of the mel apart.
+_OVERLAPS = 4
 
 
 class Transposed:
@@ -58,12 +52,46 @@ class Transposed:
     def context(self) -> int:
         """Samples of the recording beside what is read, at most, that a read depends on."""
         period = self.mel.sample_rate / float(self.heard_hz.min())
-        # Of the result: half a window of a level, frames that overlap and one more, and half a window of a mel.
-        beside = (2 * self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
+        # Of the result: frames that are put right, with a window of a mel; half a window of a level; frames of the warp
+        # that overlap, and one more; and half a window of a mel.
+        put_right = (_OVERLAPS + 1) * self.mel.hop_length + self.mel.n_fft
+        beside = (put_right + 2 * self.n_fft + self.hop + self.mel.n_fft) * max(1.0, self.speed)
         return math.ceil(beside + period + MARGIN + self.n_fft * max(1.0, float(self.ratios.max())))
 
     def read(self, recording: Recording, start: int, stop: int) -> Tensor:
         """``(channels, stop - start)`` samples of the result, from a recording that holds what they depend on."""
+        hop, size = self.mel.hop_length, _OVERLAPS * self.mel.hop_length
+        centres = _centres(start - size // 2, stop + size // 2, hop)
+        ratios = self.ratios[self._frames_at(centres)]
+        if not (ratios > 0).any():
+            return self._filtered(recording, start, stop)
+        reach = max(size, self.mel.n_fft) // 2
+        begin, end = math.floor(centres[0]) - reach, math.ceil(centres[-1]) + reach
+        moved = self._filtered(recording, begin, end)
+
+        def windows(length: int) -> Tensor:
+            first = math.floor(centres[0]) - begin - length // 2
+            return moved[:, first:].unfold(1, length, hop)[:, : len(centres)]
+
+        gains = self._put_right(recording, centres, windows(self.mel.n_fft)) * torch.from_numpy(ratios > 0)[:, None]
+        frames, window = windows(size), hann(size, moved)
+        spectrum = torch.fft.rfft(frames * window) * spread_to_bins(gains, self.mel, size).exp()
+        weight = overlap_add(window.square().expand(1, len(centres), size), hop).clamp(min=1e-3)
+        joined = overlap_add(torch.fft.irfft(spectrum, n=size) * window, hop) / weight
+        skipped = start - (math.floor(centres[0]) - size // 2)
+        return joined[:, skipped : skipped + stop - start]
+
+    def _put_right(self, recording: Recording, centres: np.ndarray, windows: Tensor) -> Tensor:
+        """Gains ``(channels, frames, n_mels)`` in nepers: what the mel of the result lacks to the recording's."""
+        frames, n_fft = self._frames_at(centres), self.mel.n_fft
+        middles = np.rint(centres * self.speed).astype(np.int64)
+        own = torch.from_numpy(recording.take(middles[:, None] + np.arange(n_fft) - n_fft // 2))
+        wanted, found = log_mel_of_frames(own, self.mel), log_mel_of_frames(windows, self.mel)
+        width_hz = torch.from_numpy((self.heard_hz[frames] * self.ratios[frames].clip(min=1.0)).astype(np.float32))
+        return missed_in_mel(wanted, found, width_hz, self.mel)
+
+    def _filtered(self, recording: Recording, start: int, stop: int) -> Tensor:
+        """``(channels, stop - start)`` samples, their formants where windows of the warp show them."""
         n_fft, hop = self.n_fft, self.hop
         begin, end = start - n_fft // 2, stop + n_fft // 2  # a level is that of a window
         lead = n_fft - hop
@@ -125,3 +153,8 @@ class Transposed:
         """Spectra ``(channels, frames, n_fft // 2 + 1)`` of frames that were read ``fine`` values a sample."""
         read = torch.from_numpy(frames)
         return torch.fft.rfft(read * hann(fine * self.n_fft, read))[..., : self.n_fft // 2 + 1] / fine
+
+
+def _centres(start: int, stop: int, hop: int) -> np.ndarray:
+    """Middles of the frames, a hop apart, that reach into samples ``start`` to ``stop`` with theirs."""
+    return (np.arange(math.floor(start / hop - 0.5), math.ceil(stop / hop - 0.5) + 1) + 0.5) * hop

@@ -19,7 +19,7 @@ from melisma.evaluation.artefacts import (
     windows_inside,
 )
 from melisma.evaluation.envelope import by_octave, envelope_distance
-from melisma.evaluation.steadiness import steadiness
+from melisma.evaluation.steadiness import held_notes, steadiness, steadiness_change
 
 RATE, HOP = 44100, 512
 TIME = np.arange(4 * RATE) / RATE
@@ -163,6 +163,28 @@ def test_a_voice_with_more_jitter_has_more() -> None:
     assert found[0] < 0.5 * found[1]
     assert found[1] < 0.7 * found[2]
     assert math.isnan(steadiness(np.zeros(RATE), RATE, 220.0).jitter)
+
+
+def test_notes_are_held_where_the_pitch_stays() -> None:
+    f0_hz = np.array([0, 0, 200, 201, 199, 0, 220, 230, 300, 300, 300, 300, 0, 100], dtype=np.float32)
+    assert held_notes(f0_hz, 2) == [(2, 5), (6, 8), (8, 12)]
+    assert held_notes(f0_hz, 4) == [(8, 12)]
+    assert held_notes(f0_hz[:6], 3) == [(2, 5)]
+    assert held_notes(f0_hz[2:5], 3) == [(0, 3)]
+    assert held_notes(np.zeros(9), 1) == held_notes(np.zeros(0), 1) == []
+
+
+def test_a_copy_with_half_the_jitter_shows() -> None:
+    plain = {"vibrato_cents": 0.0, "drift_cents": 0.0, "breath": 0.0}
+    notes = [Note(220.0, 1.0, "a"), Note(330.0, 1.0, "e")]
+    rough, even = (
+        sing(notes, RATE, voice=Voice(jitter=jitter, shimmer=0.01, **plain), hop_length=HOP)
+        for jitter in (0.006, 0.003)
+    )
+    own = steadiness_change(rough[0], rough[0], RATE, HOP, rough[1])
+    assert own.jitter == own.shimmer == 1.0
+    assert 0.4 < steadiness_change(rough[0], even[0], RATE, HOP, rough[1]).jitter < 0.7
+    assert math.isnan(steadiness_change(rough[0], even[0], RATE, HOP, np.zeros(len(rough[1]))).jitter)
 
 
 def test_formants_that_stay_and_formants_that_move() -> None:
