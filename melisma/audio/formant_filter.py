@@ -34,8 +34,8 @@ MEL_PERIODS = 0.6
 KEPT_SHARE = 0.4
 # Below the first frequency nothing is put right, above the second all: there single harmonics are the envelope.
 PUT_RIGHT_HZ = (250.0, 750.0)
-# What is missed more than that is an edge, as of the band of a recording, and no formant.
-MOST_NEPERS = 1.0
+# What is missed more than that is an edge, as where the band of a recording ends, and no formant.
+MOST_NEPERS = 1.5
 
 
 def envelope(power: Tensor, width_hz: Tensor, sample_rate: int) -> Tensor:

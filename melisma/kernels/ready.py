@@ -1,6 +1,6 @@
-"""Whether the kernels that are slow to compile, all but the snake, have been compiled on this machine.
+"""Whether the kernels, which are slow to compile, have been compiled on this machine.
 
-LLVM takes three quarters of a minute for all of them, once; numba keeps the machine code. Nobody shall wait for it:
+LLVM takes one to two minutes for all of them, once; numba keeps the machine code. Nobody shall wait for it:
 until it is there, the plain code sings, and a process of its own compiles. A file in the user's cache says when it is
 done; its name changes with the sources, the versions and the CPU.
 """
