@@ -115,9 +115,8 @@ def steadiness_change(
     for first, stop in held_notes(f0_hz, math.ceil(HELD_SECONDS * sample_rate / hop_length)):
         pitch, samples = float(np.median(f0_hz[first:stop])), slice(first * hop_length, stop * hop_length)
         was, became = (steadiness(clip[samples], sample_rate, pitch) for clip in (reference, generated))
-        ratios = became.jitter / was.jitter, became.shimmer / was.shimmer
-        if np.isfinite(ratios).all():
-            found.append(ratios)
+        if was.jitter > 0 and was.shimmer > 0 and math.isfinite(became.jitter):  # NaN is above nothing
+            found.append((became.jitter / was.jitter, became.shimmer / was.shimmer))
     return Steadiness(*np.median(found, axis=0).tolist()) if found else Steadiness(math.nan, math.nan)
 
 

@@ -185,6 +185,8 @@ def test_a_copy_with_half_the_jitter_shows() -> None:
     assert own.jitter == own.shimmer == 1.0
     assert 0.4 < steadiness_change(rough[0], even[0], RATE, HOP, rough[1]).jitter < 0.7
     assert math.isnan(steadiness_change(rough[0], even[0], RATE, HOP, np.zeros(len(rough[1]))).jitter)
+    silence = np.zeros_like(rough[0])
+    assert math.isnan(steadiness_change(silence, silence, RATE, HOP, rough[1]).jitter)
 
 
 def test_formants_that_stay_and_formants_that_move() -> None:

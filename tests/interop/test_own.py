@@ -15,6 +15,7 @@ from melisma.generators.nsf_hifigan import NsfHifigan, NsfHifiganConfig
 from melisma.interop import load_checkpoint, load_model, save_model
 from melisma.interop.own import KEY
 from melisma.kernels.choice import plain
+from melisma.layers.weight_norm import unfold
 
 CONFIG = NsfHifiganConfig(
     sample_rate=8000,
@@ -165,3 +166,17 @@ def test_a_latent_decoder_has_no_mel(tmp_path: Path) -> None:
     path = tmp_path / "latent.safetensors"
     save_model(path, NsfHifigan(dataclasses.replace(CONFIG, mel=None)), name="latent")
     assert load_model(path).mel is None
+
+
+def test_loading_draws_nothing_and_leaves_new_models_as_they_were(saved: Path) -> None:
+    """Weights of a file are not drawn first; a model that is made afterwards has weight norm and its own weights."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    generator = load_model(saved).generator
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any("original0" in name for name in generator.state_dict())
+    first, second = (NsfHifigan(CONFIG).state_dict() for _ in range(2))
+    assert any("original0" in name for name in first)
+    assert not torch.equal(first["conv_pre.bias"], second["conv_pre.bias"])
+    unfolded = dict(unfold(generator).state_dict())
+    assert set(unfolded) == set(first)

@@ -90,3 +90,21 @@ print(sorted(compiled() - before))
 def test_what_sings_has_been_compiled() -> None:
     done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+_FIRST = """
+import sys
+import melisma
+from melisma.benchmarking.subjects import material
+from melisma.kernels import ready
+
+ready.force()
+vocoder = melisma.load("melisma-44k")
+vocoder.synthesize(**material(vocoder, 0.2, 1))
+print("numba" in sys.modules, "numba.np.linalg" in sys.modules)
+"""
+
+
+def test_machine_code_is_loaded_without_the_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", _FIRST], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "True False", done.stderr
